@@ -1,0 +1,44 @@
+# Every target makes the virtual environment it needs; nothing has to be installed by hand but Python 3.11-3.13.
+PYTHON ?= $(shell for v in 3.13 3.12 3.11; do command -v python$$v >/dev/null 2>&1 && python$$v -c 1 >/dev/null 2>&1 && echo python$$v && exit; done; echo python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+BUILD_INPUTS := pyproject.toml hatch_build.py $(wildcard proto/*.proto)
+
+.PHONY: demo test lint bench contracts clean
+.DEFAULT_GOAL := test
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 11) <= v < (3, 14) else f"aihd needs Python 3.11, 3.12 or 3.13, and {sys.executable} is {v.major}.{v.minor}: call make PYTHON=/path/to/python3.13")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+
+$(VENV)/.demo: $(BIN)/python $(BUILD_INPUTS)
+	$(BIN)/pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python $(BUILD_INPUTS)
+	$(BIN)/pip install --quiet -e '.[appkit,docker]' --group dev
+	@touch $@ $(VENV)/.demo
+
+# INPUT=some.file SERVICE=text-digest|word-count
+demo: $(VENV)/.demo
+	$(BIN)/aihd demo $(if $(INPUT),--input '$(INPUT)') $(if $(SERVICE),--service '$(SERVICE)')
+
+test: $(VENV)/.dev
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+# Compile ergoscript/*.es into ergoscript/compiled/ with the reference compiler.
+contracts: $(VENV)/.dev
+	$(BIN)/aihd contracts compile
+
+clean:
+	rm -rf $(VENV) build dist aihd/nodo/pb .mypy_cache .ruff_cache .pytest_cache .hypothesis
