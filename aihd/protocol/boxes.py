@@ -1,0 +1,345 @@
+"""The typed content of each protocol box: its registers as Python values, and the way there and back.
+
+`On[Bond]` is a bond as it lies on the chain: the ergo-lib box together with its decoded content. Reading is strict (codec.BoxError);
+whoever holds a typed box may rely on types, sizes and ranges. Whether a script and tokens are ours is asked of `Deployment`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, Self, TypeVar
+
+from ergo_lib_python.chain import Constant, ErgoBox, NonMandatoryRegisterId
+
+from aihd.protocol import codec
+from aihd.protocol.codec import Registers
+from aihd.protocol.constants import MAX_ALLOWED, MAX_CID, MAX_ENDPOINT, MAX_LOCATOR, MAX_OPEN, MAX_PROOF
+
+RegisterMap = dict[NonMandatoryRegisterId, Constant]
+
+
+class Content(Protocol):
+    """What a protocol box holds."""
+
+    def constants(self) -> tuple[Constant, ...]:
+        """The registers from R4 on."""
+
+    @classmethod
+    def read(cls, box: ErgoBox) -> Self:
+        """Decode a box; BoxError when it is malformed."""
+
+
+T_co = TypeVar("T_co", bound=Content, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class On(Generic[T_co]):
+    """A protocol box on the chain or in the mempool."""
+
+    box: ErgoBox
+    content: T_co
+
+    @property
+    def id(self) -> str:
+        return str(self.box.box_id)
+
+    @property
+    def raw_id(self) -> bytes:
+        return bytes(self.box.box_id)
+
+    @property
+    def value(self) -> int:
+        """nanoERG."""
+        return self.box.value
+
+    @property
+    def tokens(self) -> tuple[tuple[bytes, int], ...]:
+        return tokens_of(self.box)
+
+    @property
+    def transaction_id(self) -> str:
+        return str(self.box.transaction_id)
+
+
+def tokens_of(box: ErgoBox) -> tuple[tuple[bytes, int], ...]:
+    """(token id, amount) pairs of a box, in order."""
+    return tuple((bytes(t.token_id), int(t.amount)) for t in box.tokens)
+
+
+def registers(content: Content) -> RegisterMap:
+    """The registers of a content as ergo-lib's box candidate wants them."""
+    return dict(zip(codec.REGISTER_IDS, content.constants(), strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Minter:
+    """Holds (BOND_TOKEN, supply); has no registers."""
+
+    def constants(self) -> tuple[Constant, ...]:
+        return ()
+
+    @classmethod
+    def read(cls, box: ErgoBox) -> Self:
+        return cls()
+
+
+@dataclass(frozen=True, slots=True)
+class Bond:
+    """A node's stake and counters; `amount` and `committed` are nanoERG, `born` and `last_activity` are heights."""
+
+    node: bytes
+    amount: int
+    committed: int = 0
+    score: int = 0
+    completed: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    born: int = 0
+    active: int = 0
+    last_activity: int = 0
+    open_ids: tuple[bytes, ...] = ()
+    endpoint: str = ""
+
+    def counters(self) -> tuple[int, ...]:
+        return (self.amount, self.committed, self.score, self.completed, self.failed, self.timed_out, self.born)
+
+    def constants(self) -> tuple[Constant, ...]:
+        return (
+            codec.sigma_prop(self.node),
+            codec.coll_long(self.counters()),
+            codec.int_constant(self.active),
+            codec.int_constant(self.last_activity),
+            codec.coll_coll_byte(self.open_ids),
+            codec.coll_byte(self.endpoint.encode()),
+        )
+
+    @classmethod
+    def read(cls, box: ErgoBox) -> Self:
+        r = Registers("Bond", box)
+        amount, committed, score, completed, failed, timed_out, born = r.longs("R5", 7)
+        return cls(
+            r.public_key("R4"),
+            amount,
+            committed,
+            score,
+            completed,
+            failed,
+            timed_out,
+            born,
+            active=r.int_value("R6"),
+            last_activity=r.int_value("R7"),
+            open_ids=r.byte_strings("R8", size=32, most=MAX_OPEN),
+            endpoint=r.text("R9", most=MAX_ENDPOINT),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEscrow:
+    """A posted task; `payment` is nanoERG, windows are blocks, `claim_deadline` is a height."""
+
+    service_hash: bytes
+    input_commitment: bytes
+    payment: int
+    min_reputation: int
+    claim_deadline: int
+    exec_window: int
+    selection_window: int
+    selection_difficulty: int
+    version: int
+    client: bytes
+    locator: str = ""
+    allowed: tuple[bytes, ...] = ()
+
+    def constants(self) -> tuple[Constant, ...]:
+        terms = (
+            self.payment,
+            self.min_reputation,
+            self.claim_deadline,
+            self.exec_window,
+            self.selection_window,
+            self.selection_difficulty,
+            self.version,
+        )
+        return (
+            codec.coll_byte(self.service_hash),
+            codec.coll_byte(self.input_commitment),
+            codec.coll_long(terms),
+            codec.sigma_prop(self.client),
+            codec.coll_byte(self.locator.encode()),
+            codec.coll_coll_byte(self.allowed),
+        )
+
+    @classmethod
+    def read(cls, box: ErgoBox) -> Self:
+        r = Registers("TaskEscrow", box)
+        payment, min_reputation, claim_deadline, exec_window, window, difficulty, version = r.longs("R6", 7)
+        return cls(
+            r.coll_byte("R4", size=32),
+            r.coll_byte("R5", size=32),
+            payment,
+            min_reputation,
+            claim_deadline,
+            exec_window,
+            window,
+            difficulty,
+            version,
+            client=r.public_key("R7"),
+            locator=r.text("R8", most=MAX_LOCATOR),
+            allowed=r.byte_strings("R9", size=33, most=MAX_ALLOWED),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedTask:
+    """A task promised to one node until `exec_deadline` (height)."""
+
+    service_hash: bytes
+    input_commitment: bytes
+    payment: int
+    exec_deadline: int
+    claim_height: int
+    client: bytes
+    node: bytes
+    locator: str = ""
+
+    def constants(self) -> tuple[Constant, ...]:
+        return (
+            codec.coll_byte(self.service_hash),
+            codec.coll_byte(self.input_commitment),
+            codec.coll_long((self.payment, self.exec_deadline, self.claim_height)),
+            codec.sigma_prop(self.client),
+            codec.sigma_prop(self.node),
+            codec.coll_byte(self.locator.encode()),
+        )
+
+    @classmethod
+    def read(cls, box: ErgoBox) -> Self:
+        r = Registers("ClaimedTask", box)
+        payment, exec_deadline, claim_height = r.longs("R6", 3)
+        return cls(
+            r.coll_byte("R4", size=32),
+            r.coll_byte("R5", size=32),
+            payment,
+            exec_deadline,
+            claim_height,
+            client=r.public_key("R7"),
+            node=r.public_key("R8"),
+            locator=r.text("R9", most=MAX_LOCATOR),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The proof that a task was run."""
+
+    task_id: bytes
+    input_commitment: bytes
+    output_hash: bytes
+    exec_params_hash: bytes
+    node: bytes
+    node_sig: bytes
+    receipt_cid: bytes
+
+    def constants(self) -> tuple[Constant, ...]:
+        return (
+            codec.coll_byte(self.task_id),
+            codec.coll_byte(self.input_commitment),
+            codec.coll_byte(self.output_hash),
+            codec.coll_byte(self.exec_params_hash),
+            codec.coll_byte(self.node + self.node_sig),
+            codec.coll_byte(self.receipt_cid),
+        )
+
+    @classmethod
+    def read(cls, box: ErgoBox) -> Self:
+        r = Registers("Receipt", box)
+        proof = r.coll_byte("R8", most=MAX_PROOF)
+        if len(proof) < 33:
+            raise r.error("R8", proof, "a node key of 33 bytes and a signature")
+        task_id, commitment, output_hash, params_hash = (r.coll_byte(f"R{n}", size=32) for n in range(4, 8))
+        return cls(
+            task_id, commitment, output_hash, params_hash, proof[:33], proof[33:], r.coll_byte("R9", most=MAX_CID)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReceipt:
+    """A node's admission that it could not run a task."""
+
+    task_id: bytes
+    node: bytes
+    failure_type: int
+    evidence: bytes
+    height: int
+    node_sig: bytes
+
+    def constants(self) -> tuple[Constant, ...]:
+        return (
+            codec.coll_byte(self.task_id),
+            codec.coll_byte(self.node),
+            codec.int_constant(self.failure_type),
+            codec.coll_byte(self.evidence),
+            codec.long_constant(self.height),
+            codec.coll_byte(self.node_sig),
+        )
+
+    @classmethod
+    def read(cls, box: ErgoBox) -> Self:
+        r = Registers("FailureReceipt", box)
+        return cls(
+            r.coll_byte("R4", size=32),
+            r.coll_byte("R5", size=33),
+            r.int_value("R6"),
+            r.coll_byte("R7", size=32),
+            r.long_value("R8"),
+            r.coll_byte("R9", most=MAX_PROOF),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """The marks that both sides give each other; a mark is 1 to 5, 0 = none; a commitment is 32 bytes or empty."""
+
+    client: bytes
+    node: bytes
+    payment: int
+    commit_deadline: int
+    reveal_deadline: int
+    client_mark: int = 0
+    node_mark: int = 0
+    client_commitment: bytes = b""
+    node_commitment: bytes = b""
+
+    def constants(self) -> tuple[Constant, ...]:
+        return (
+            codec.sigma_prop(self.client),
+            codec.sigma_prop(self.node),
+            codec.coll_long((self.payment,)),
+            codec.coll_int((self.commit_deadline, self.reveal_deadline, self.client_mark, self.node_mark)),
+            codec.coll_byte(self.client_commitment),
+            codec.coll_byte(self.node_commitment),
+        )
+
+    @classmethod
+    def read(cls, box: ErgoBox) -> Self:
+        r = Registers("Rating", box)
+        (payment,) = r.longs("R6", 1)
+        commit_deadline, reveal_deadline, client_mark, node_mark = r.ints("R7", 4)
+        commitments = {register: r.coll_byte(register, most=32) for register in ("R8", "R9")}
+        for register, commitment in commitments.items():
+            if len(commitment) not in (0, 32):
+                raise r.error(register, commitment, "a commitment of 0 or 32 bytes")
+        return cls(
+            r.public_key("R4"),
+            r.public_key("R5"),
+            payment,
+            commit_deadline,
+            reveal_deadline,
+            client_mark,
+            node_mark,
+            commitments["R8"],
+            commitments["R9"],
+        )
+
+
+ProtocolBox = On[Minter] | On[Bond] | On[TaskEscrow] | On[ClaimedTask] | On[Receipt] | On[FailureReceipt] | On[Rating]

@@ -1,0 +1,31 @@
+{
+  // Minter: holds the protocol's bond tokens and gives one to each new bond.
+  //
+  // Promise   A bond token leaves only into a bond whose counters are zero, so the counters of a box that holds one can be believed.
+  // Tokens    (BOND_TOKEN, supply)
+  // Paths     bond INPUTS (minter, wallet...) OUTPUTS (minter, bond, ...) anybody who funds it
+  val next     = OUTPUTS(0)
+  val bond     = OUTPUTS(1)
+  val counters = bond.R5[Coll[Long]].get
+  val born     = counters(6)
+  val activity = bond.R7[Int].get
+  sigmaProp(
+    next.propositionBytes == SELF.propositionBytes &&
+    next.value >= SELF.value &&
+    next.tokens == Coll((BOND_TOKEN, SELF.tokens(0)._2 - 1L)) &&
+    blake2b256(bond.propositionBytes) == BOND_HASH &&
+    bond.tokens == Coll((BOND_TOKEN, 1L)) &&
+    // 36 bytes: a single public key. Anything longer could fill the box.
+    bond.R4[SigmaProp].get.propBytes.size == 36 &&
+    counters == Coll(counters(0), 0L, 0L, 0L, 0L, 0L, born) &&
+    counters(0) > 0L &&
+    counters(0) <= bond.value - BOND_RESERVE &&
+    born >= HEIGHT.toLong &&
+    born <= (HEIGHT + SLACK).toLong &&
+    bond.R6[Int].get == 0 &&
+    activity >= HEIGHT &&
+    activity <= HEIGHT + SLACK &&
+    bond.R8[Coll[Coll[Byte]]].get.size == 0 &&
+    bond.R9[Coll[Byte]].get.size <= MAX_ENDPOINT
+  )
+}

@@ -1,0 +1,65 @@
+{
+  // TaskEscrow: a client's locked payment for one run of a service.
+  //
+  // Promise   The money leaves only to a claim that carries every term of the task over, or back to the client.
+  // Registers R4 Coll[Byte] service_hash   R5 Coll[Byte] input_commitment
+  //           R6 Coll[Long] payment, min_reputation, claim_deadline, exec_window, selection_window, difficulty, version
+  //           R7 SigmaProp client   R8 Coll[Byte] input locator   R9 Coll[Coll[Byte]] allowed node keys (empty = any)
+  // Paths     claim   INPUTS (task, bond, wallet...)  OUTPUTS (bond, claimed, ...)   the bond's guard asks for the node's signature
+  //           refund  INPUTS (task, any...)           OUTPUTS (client, ...)          anybody, after the claim deadline
+  //           cancel  INPUTS (task, any...)           any                            the client, any time
+  // The bond's guard answers for what every claim must hold, whoever funded it: script, tokens, payment and node key of OUTPUTS(1).
+  val terms  = SELF.R6[Coll[Long]].get
+  val client = SELF.R7[SigmaProp].get
+  val isClaim = INPUTS.size > 1 && INPUTS(1).tokens.size > 0 && INPUTS(1).tokens(0)._1 == BOND_TOKEN
+
+  if (isClaim) {
+    val bond     = INPUTS(1)
+    val counters = bond.R5[Coll[Long]].get
+    val nodeProp = bond.R4[SigmaProp].get.propBytes
+    val score    = counters(2)
+    val born     = counters(6)
+    val created  = SELF.creationInfo._1
+    val claimed  = OUTPUTS(1)
+    val promise  = claimed.R6[Coll[Long]].get
+    val allowed  = SELF.R9[Coll[Coll[Byte]]].get
+    val nodeKey  = nodeProp.slice(3, 36)
+    val weight   = 1L + max(0L, score)
+    val odds     = weight.toBigInt * TICKETS
+
+    // A ticket is bound to a header that did not exist when task and bond were made, so neither side can choose a winning key.
+    val winning = CONTEXT.headers.exists({ (h: Header) =>
+      val raw    = byteArrayToLong(blake2b256(h.id ++ SELF.id ++ nodeProp).slice(0, 8))
+      val ticket = if (raw < 0L) -1L - raw else raw
+      h.height > created && h.height.toLong > born && ticket.toBigInt * terms(5).toBigInt < odds
+    })
+
+    sigmaProp(
+      INPUTS(0).id == SELF.id &&
+      HEIGHT.toLong <= terms(2) &&
+      score >= terms(1) &&
+      (allowed.size == 0 || allowed.exists({ (key: Coll[Byte]) => key == nodeKey })) &&
+      (winning || HEIGHT.toLong > created.toLong + terms(4)) &&
+      claimed.value >= SELF.value &&
+      claimed.R4[Coll[Byte]].get == SELF.R4[Coll[Byte]].get &&
+      claimed.R5[Coll[Byte]].get == SELF.R5[Coll[Byte]].get &&
+      promise.size == 3 &&
+      // The node declares its own deadline: it may promise less time than it is given, never more.
+      promise(1) <= HEIGHT.toLong + terms(3) &&
+      promise(2) <= HEIGHT.toLong &&
+      promise(2) >= HEIGHT.toLong - SLACK &&
+      claimed.R7[SigmaProp].get.propBytes == client.propBytes &&
+      claimed.R9[Coll[Byte]].get == SELF.R8[Coll[Byte]].get
+    )
+  } else {
+    val refund = OUTPUTS(0)
+    sigmaProp(
+      HEIGHT.toLong > terms(2) &&
+      INPUTS(0).id == SELF.id &&
+      refund.propositionBytes == client.propBytes &&
+      refund.value >= SELF.value - MAX_MINER_FEE &&
+      refund.R4[Coll[Byte]].isDefined &&
+      refund.R4[Coll[Byte]].get == SELF.id
+    ) || client
+  }
+}
