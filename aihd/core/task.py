@@ -1,0 +1,282 @@
+"""One task as the daemon knows it, and the table that says what state it is in.
+
+A state is never stored on its own: it follows from two things, where the task stands on the chain (which a reorg can move back) and how
+far our own work has come (which nothing moves back but ourselves). So a reorg needs no special case: the next look at the chain gives
+another `Where`, the table another state, and `decide` another command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
+from typing import Final
+
+from aihd.errors import InvariantError
+
+
+class Where(StrEnum):
+    """Where a task stands on the chain, or in the mempool."""
+
+    OPEN = "open"  # the escrow is unspent
+    CLAIMED = "claimed"  # ours
+    RELEASED = "released"  # paid; the rating is open and our half of it is empty
+    COMMITTED = "committed"  # our commitment is in the rating
+    REVEALED = "revealed"  # our mark is in the rating
+    RATED = "rated"  # the rating is final and may be settled
+    SETTLED = "settled"  # folded into our bond
+    FAILED = "failed"  # we admitted failure, the client was refunded
+    TIMED_OUT = "timed_out"  # we missed the deadline and were slashed
+    LOST = "lost"  # the escrow went to another node, or back to its client
+
+
+class Stage(StrEnum):
+    """How far our own work on a task has come."""
+
+    WANTED = "wanted"  # accepted by policy
+    INPUT = "input"  # the input is here and matches the commitment
+    RUNNING = "running"  # nodo runs the service
+    DONE = "done"  # the output is hashed and stored
+    BROKEN = "broken"  # it cannot be delivered: fail honestly
+
+
+class State(StrEnum):
+    """What an operator sees."""
+
+    CLAIMING = "claiming"
+    AWAITING_INPUT = "awaiting input"
+    READY = "ready"
+    RUNNING = "running"
+    EXECUTED = "executed"
+    FAILING = "failing"
+    RELEASED = "paid, to rate"
+    COMMITTED = "paid, committed"
+    REVEALED = "paid, revealed"
+    RATED = "paid, to settle"
+    SETTLED = "paid, settling"
+    REFUNDED = "refunded"
+    SLASHED = "slashed"
+    BEATEN = "beaten"
+    PAID = "PAID"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED OUT"
+    LOST = "LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Everything durable about a task. Amounts are nanoERG, heights are blocks; hashes, ids and keys are raw bytes."""
+
+    id: bytes
+    service_hash: bytes
+    input_commitment: bytes
+    payment: int
+    client: bytes
+    claim_deadline: int
+    exec_window: int
+    locator: str
+    where: Where = Where.OPEN
+    stage: Stage = Stage.WANTED
+    since: int | None = None  # height of the block that brought it to `where`; None while that is in the mempool
+    final: bool = False  # `where` is an end, and deep enough
+    claim_height: int | None = None
+    claim_block: bytes | None = None
+    exec_deadline: int | None = None
+    commit_deadline: int | None = None
+    reveal_deadline: int | None = None
+    may_reveal: bool = False
+    instance: str | None = None  # token of the nodo instance that runs it
+    output_hash: bytes | None = None
+    receipt_cid: bytes | None = None
+    params_hash: bytes | None = None
+    mark: int | None = None  # what we give the client
+    salt: bytes | None = None  # made and stored before the commitment
+    client_mark: int = 0  # what the client gave us
+    bridged: bool = False
+    note: str = ""
+
+    @property
+    def state(self) -> State:
+        return _CLOSED[self.where] if self.final and self.where in _CLOSED else STATES[self.where, self.stage]
+
+
+_BY_WHERE: Final[Mapping[Where, State]] = {
+    Where.OPEN: State.CLAIMING,
+    Where.RELEASED: State.RELEASED,
+    Where.COMMITTED: State.COMMITTED,
+    Where.REVEALED: State.REVEALED,
+    Where.RATED: State.RATED,
+    Where.SETTLED: State.SETTLED,
+    Where.FAILED: State.REFUNDED,
+    Where.TIMED_OUT: State.SLASHED,
+    Where.LOST: State.BEATEN,
+}
+_BY_STAGE: Final[Mapping[Stage, State]] = {
+    Stage.WANTED: State.AWAITING_INPUT,
+    Stage.INPUT: State.READY,
+    Stage.RUNNING: State.RUNNING,
+    Stage.DONE: State.EXECUTED,
+    Stage.BROKEN: State.FAILING,
+}
+# Our own work decides only while the task is claimed; everywhere else the chain does.
+STATES: Final[Mapping[tuple[Where, Stage], State]] = {
+    (where, stage): _BY_STAGE[stage] if where is Where.CLAIMED else _BY_WHERE[where]
+    for where, stage in product(Where, Stage)
+}
+_CLOSED: Final[Mapping[Where, State]] = {
+    Where.SETTLED: State.PAID,
+    Where.FAILED: State.FAILED,
+    Where.TIMED_OUT: State.TIMED_OUT,
+    Where.LOST: State.LOST,
+}
+ENDS: Final = frozenset(_CLOSED)
+FINAL: Final = frozenset(_CLOSED.values())
+OWED: Final = frozenset({State.AWAITING_INPUT, State.READY, State.RUNNING, State.EXECUTED})
+
+
+class Command(StrEnum):
+    """What is to be done about a task next."""
+
+    CLAIM = "claim"
+    GIVE_UP = "give up"
+    FETCH_INPUT = "fetch input"
+    EXECUTE = "execute"
+    BREAK = "break"
+    RELEASE = "release"
+    FAIL = "fail"
+    COMMIT = "commit"
+    REVEAL = "reveal"
+    SETTLE = "settle"
+    BRIDGE = "bridge"
+    CLOSE = "close"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Margins, in blocks."""
+
+    final_depth: int = 10
+    claim_margin: int = 3
+    release_margin: int = 6
+
+
+def _unset(task: Task, field: str) -> InvariantError:
+    return InvariantError(f"task {task.id.hex()} is {task.state} without {field}")
+
+
+def _exec_deadline(task: Task, limits: Limits) -> int:
+    if task.exec_deadline is None:
+        raise _unset(task, "exec_deadline")
+    return task.exec_deadline
+
+
+def _input_deadline(task: Task, limits: Limits) -> int:
+    if task.claim_height is None:
+        raise _unset(task, "claim_height")
+    return task.claim_height + task.exec_window // 2
+
+
+def _work_deadline(task: Task, limits: Limits) -> int:
+    return _exec_deadline(task, limits) - limits.release_margin
+
+
+def _commit_deadline(task: Task, limits: Limits) -> int:
+    if task.commit_deadline is None:
+        raise _unset(task, "commit_deadline")
+    return task.commit_deadline
+
+
+def _reveal_deadline(task: Task, limits: Limits) -> int:
+    if task.reveal_deadline is None:
+        raise _unset(task, "reveal_deadline")
+    return task.reveal_deadline
+
+
+def _buried(task: Task, limits: Limits) -> int:
+    """When an end should be final; while it is unconfirmed there is no height to count from, and the block after any is due."""
+    return (task.since or 0) + limits.final_depth
+
+
+# The height up to which a state may last before an operator has to know. Settling has no deadline of its own on the chain: it is due
+# as soon as the rating is final.
+DEADLINES: Final[Mapping[State, Callable[[Task, Limits], int]]] = {
+    State.CLAIMING: lambda task, limits: task.claim_deadline - limits.claim_margin,
+    State.AWAITING_INPUT: _input_deadline,
+    State.READY: _work_deadline,
+    State.RUNNING: _work_deadline,
+    State.EXECUTED: _exec_deadline,
+    State.FAILING: _exec_deadline,
+    State.RELEASED: _commit_deadline,
+    State.COMMITTED: _reveal_deadline,
+    State.REVEALED: _reveal_deadline,
+    State.RATED: lambda task, limits: _reveal_deadline(task, limits) + limits.final_depth,
+    State.SETTLED: _buried,
+    State.REFUNDED: _buried,
+    State.SLASHED: _buried,
+    State.BEATEN: _buried,
+}
+if set(DEADLINES) != set(State) - FINAL:
+    raise InvariantError(f"states without a deadline: {set(State) - FINAL - set(DEADLINES)}")
+
+
+def decide(task: Task, height: int, limits: Limits) -> Command | None:
+    """The one thing to do about a task now; None = wait. `height` is that of the next block."""
+    rule = _RULES.get(task.state)
+    return rule(task, height, limits) if rule else None
+
+
+def _late(task: Task, height: int, limits: Limits) -> bool:
+    return height > DEADLINES[task.state](task, limits)
+
+
+def _claiming(task: Task, height: int, limits: Limits) -> Command:
+    return Command.GIVE_UP if _late(task, height, limits) else Command.CLAIM
+
+
+def _awaiting_input(task: Task, height: int, limits: Limits) -> Command | None:
+    if _late(task, height, limits):
+        return Command.BREAK
+    return Command.FETCH_INPUT if task.locator else None
+
+
+def _ready(task: Task, height: int, limits: Limits) -> Command:
+    return Command.BREAK if _late(task, height, limits) else Command.EXECUTE
+
+
+def _running(task: Task, height: int, limits: Limits) -> Command | None:
+    return Command.BREAK if _late(task, height, limits) else None
+
+
+def _before_deadline(command: Command) -> Callable[[Task, int, Limits], Command | None]:
+    return lambda task, height, limits: None if _late(task, height, limits) else command
+
+
+def _committed(task: Task, height: int, limits: Limits) -> Command | None:
+    if _late(task, height, limits) or not (task.may_reveal or height > _commit_deadline(task, limits)):
+        return None
+    return Command.REVEAL
+
+
+def _ended(task: Task, height: int, limits: Limits) -> Command | None:
+    # `height` is that of the next block, so the tip is one less; the block that holds the end counts as its first confirmation.
+    if task.since is None or height - task.since < limits.final_depth:
+        return None
+    return Command.CLOSE if task.bridged or task.where is not Where.SETTLED else Command.BRIDGE
+
+
+_RULES: Final[Mapping[State, Callable[[Task, int, Limits], Command | None]]] = {
+    State.CLAIMING: _claiming,
+    State.AWAITING_INPUT: _awaiting_input,
+    State.READY: _ready,
+    State.RUNNING: _running,
+    State.EXECUTED: _before_deadline(Command.RELEASE),
+    State.FAILING: _before_deadline(Command.FAIL),
+    State.RELEASED: _before_deadline(Command.COMMIT),
+    State.COMMITTED: _committed,
+    State.RATED: lambda task, height, limits: Command.SETTLE,
+    State.SETTLED: _ended,
+    State.REFUNDED: _ended,
+    State.SLASHED: _ended,
+    State.BEATEN: _ended,
+}
