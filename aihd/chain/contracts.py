@@ -99,7 +99,9 @@ def write_templates(appkit: Appkit, folder: Path) -> None:
 def differences(appkit: Appkit) -> list[Difference]:
     """Every committed template that differs from a fresh compilation, byte for byte."""
     pairs = [(guard, templates()[guard], compile_guard(appkit, guard)) for guard in Guard]
-    return [Difference(g, old.tree, new.tree) for g, old, new in pairs if (old.tree, old.slots) != (new.tree, new.slots)]
+    return [
+        Difference(g, old.tree, new.tree) for g, old, new in pairs if (old.tree, old.slots) != (new.tree, new.slots)
+    ]
 
 
 def make_deployment(*, network: str, bond_token: bytes, treasury: bytes) -> Deployment:

@@ -1,0 +1,77 @@
+"""JSON over HTTP to a chain source: time limits, retries of reads, and one error class that says what went wrong where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import aiohttp
+import stamina
+
+from aihd.errors import TemporaryError, one_line
+
+READ_TIMEOUT: Final = aiohttp.ClientTimeout(total=15)
+
+
+class SourceError(TemporaryError):
+    """A chain source gave no usable answer; `status` is the HTTP status, or None when none came."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """Worth asking again at once: no answer, a server error, or too many requests."""
+        return self.status is None or self.status >= 500 or self.status == 429
+
+
+def _retry(error: Exception) -> bool:
+    return isinstance(error, SourceError) and error.passing
+
+
+class JsonSource:
+    """A base URL that answers JSON. Reads are retried for a few seconds; submits never are (see submitter.py)."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self._session = session
+        self.url = url.rstrip("/")
+
+    async def get(self, path: str, **params: str | int) -> Any:
+        """The JSON at `path`; None for 404; SourceError otherwise."""
+        return await self._read("GET", path, params=params)
+
+    async def read_by_post(self, path: str, body: Any, **params: str | int) -> Any:
+        """A POST that changes nothing: retried like a read."""
+        return await self._read("POST", path, params=params, body=body)
+
+    @stamina.retry(on=_retry, attempts=3, timeout=10, wait_initial=0.2, wait_max=2)
+    async def _read(self, method: str, path: str, *, params: Mapping[str, Any], body: Any = None) -> Any:
+        status, answer = await self.call(method, path, params=params, body=body)
+        if status == 404:
+            return None
+        if status != 200:
+            raise SourceError(
+                f"{self.url}{path[:80]} answered {status}: {one_line(Exception(str(answer)), 200)}", status
+            )
+        return answer
+
+    async def call(
+        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None
+    ) -> tuple[int, Any]:
+        """One request, no retry: (status, JSON). SourceError when nothing, or no JSON, came back."""
+        try:
+            async with self._session.request(
+                method, self.url + path, params=params, json=body, timeout=READ_TIMEOUT
+            ) as response:
+                text = await response.text()
+                status = response.status
+        except (TimeoutError, aiohttp.ClientError, UnicodeDecodeError) as error:
+            raise SourceError(f"{self.url} gave no answer: {one_line(error, 150)}") from error
+        try:
+            return status, json.loads(text)
+        except ValueError:
+            # A proxy in front of an explorer answers in HTML.
+            passing = status if status != 200 else None
+            raise SourceError(f"{self.url}{path[:80]} answered {status} with no JSON: {text[:80]!r}", passing) from None

@@ -1,0 +1,127 @@
+"""A node's REST API: what confirms a box, gives scripts their context, and judges a transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from ergo_lib_python.chain import ErgoBox
+from ergo_lib_python.transaction import Transaction
+
+from aihd.chain.http import JsonSource, SourceError
+from aihd.errors import one_line
+from aihd.protocol.context import HEADERS
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node's view of the chain. `height` is that of its newest full block."""
+
+    height: int
+    header_id: str
+    genesis_id: str
+    network: str
+    parameters: Mapping[str, Any]
+    indexed: bool
+
+
+class Answer(StrEnum):
+    """What a node makes of a transaction that it is given."""
+
+    ACCEPTED = "accepted"
+    KNOWN = "already in the mempool"
+    DOUBLE_SPEND = "an input is spent in the mempool"
+    MISSING_INPUT = "an input is spent, or not seen yet"
+    FEE = "the fee is too low now"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"  # no verdict: it may or may not have arrived
+
+
+# Texts change between versions, so parts of them are matched; the first hit counts.
+_ANSWERS: Final = (
+    ("already in the mempool", Answer.KNOWN),
+    ("Double spending attempt", Answer.DOUBLE_SPEND),
+    ("not all utxos in place yet", Answer.MISSING_INPUT),
+    ("should be in UTXO", Answer.MISSING_INPUT),
+    ("Missing inputs", Answer.MISSING_INPUT),
+    ("Min fee not met", Answer.FEE),
+    ("the mempool is full", Answer.FEE),
+    ("being full", Answer.FEE),
+    ("Scripts of all transaction inputs should pass verification", Answer.REFUSED),
+    ("minValuePerByte", Answer.REFUSED),
+    ("creation height", Answer.REFUSED),
+    ("creationHeight", Answer.REFUSED),
+    ("too large size", Answer.REFUSED),
+    ("cost exceeds limit", Answer.REFUSED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The verdict on a submission, with the node's own words (cut)."""
+
+    answer: Answer
+    detail: str = ""
+
+
+def classify(detail: str) -> Answer:
+    """The class of a node's refusal; UNKNOWN when the words are not in the table."""
+    return next((answer for text, answer in _ANSWERS if text in detail), Answer.UNKNOWN)
+
+
+class Node(JsonSource):
+    """One node."""
+
+    async def info(self) -> NodeInfo:
+        """SourceError while the node has no full block yet."""
+        raw = await self.get("/info")
+        if not raw or raw.get("fullHeight") is None:
+            raise SourceError(f"{self.url} has no full block yet", 503)
+        return NodeInfo(
+            raw["fullHeight"],
+            raw["bestFullHeaderId"],
+            raw["genesisBlockId"],
+            raw["network"],
+            raw["parameters"],
+            bool(raw.get("isExplorer")),
+        )
+
+    async def last_headers(self, count: int = HEADERS) -> list[dict[str, Any]]:
+        """Node JSON, newest first."""
+        headers: list[dict[str, Any]] = await self.get(f"/blocks/lastHeaders/{count}")
+        return list(reversed(headers))
+
+    async def box(self, box_id: str) -> ErgoBox | None:
+        """A confirmed unspent box; None when it is spent or unknown."""
+        raw = await self.get(f"/utxo/byId/{box_id}")
+        return ErgoBox.from_json(raw) if raw else None
+
+    async def is_spent_in_mempool(self, box_id: str) -> bool:
+        return bool(await self.get(f"/transactions/unconfirmed/inputs/byBoxId/{box_id}"))
+
+    async def in_mempool(self, tx_id: str) -> bool:
+        return bool(await self.get(f"/transactions/unconfirmed/byTransactionId/{tx_id}"))
+
+    async def mined_at(self, tx_id: str) -> tuple[int, str] | None:
+        """(height, block id) of a transaction on the best chain."""
+        raw = await self.get(f"/blockchain/transaction/byId/{tx_id}")
+        return (raw["inclusionHeight"], raw["blockId"]) if raw else None
+
+    async def header_at(self, height: int) -> str | None:
+        """Id of the best chain's header at a height."""
+        ids = await self.get(f"/blocks/at/{height}")
+        return ids[0] if ids else None
+
+    async def submit(self, tx: Transaction) -> Submitted:
+        """Hand over a signed transaction, once. A time-out or an unreadable answer is UNKNOWN, never a failure."""
+        try:
+            status, answer = await self.call("POST", "/transactions", body=json.loads(tx.json()))
+        except SourceError as error:
+            return Submitted(Answer.UNKNOWN, one_line(error))
+        if status == 200:
+            return Submitted(Answer.ACCEPTED)
+        detail = str(answer.get("detail") or answer.get("reason") or "") if isinstance(answer, dict) else str(answer)
+        return Submitted(classify(detail), one_line(Exception(detail)))

@@ -1,0 +1,167 @@
+"""What the daemon and the client ask of the chain: the tip, a task's life, open escrows, bonds, and what can be spent.
+
+The explorer finds, the node confirms. A box is always rebuilt from its bytes, so a source can hide one but not forge one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ergo_lib_python.chain import ErgoBox, NetworkPrefix
+from ergo_lib_python.transaction import Transaction
+
+from aihd.chain.explorer import Explorer
+from aihd.chain.node import Node, NodeInfo
+from aihd.chain.overlay import Overlay
+from aihd.core.life import Life, Sighting, read_life
+from aihd.core.task import Where
+from aihd.errors import ConfigError, DependencyError
+from aihd.protocol.boxes import Bond, Content, Minter, On, TaskEscrow
+from aihd.protocol.codec import BoxError
+from aihd.protocol.deployment import Deployment, Guard
+from aihd.protocol.funding import Funds
+from aihd.protocol.plans import Market
+from aihd.protocol.selection import HeaderRef
+from aihd.protocol.trees import address_of
+
+C = TypeVar("C", bound=Content)
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    """The chain as one node shows it: `headers` in node JSON, newest first; `next_height` is the HEIGHT that scripts see."""
+
+    info: NodeInfo
+    headers: tuple[Mapping[str, Any], ...]
+
+    @property
+    def height(self) -> int:
+        return self.info.height
+
+    @property
+    def next_height(self) -> int:
+        return self.info.height + 1
+
+    @property
+    def refs(self) -> tuple[HeaderRef, ...]:
+        return tuple(HeaderRef(h["height"], bytes.fromhex(h["id"])) for h in self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """All that a plan needs, read at one moment."""
+
+    tip: Tip
+    market: Market
+    funds: Funds
+    bond: On[Bond] | None
+
+
+class ChainView:
+    """One market on one chain, seen through a node and an explorer."""
+
+    def __init__(self, node: Node, explorer: Explorer, deployment: Deployment) -> None:
+        self.node = node
+        self.explorer = explorer
+        self.deployment = deployment
+
+    @property
+    def prefix(self) -> NetworkPrefix:
+        return NetworkPrefix.Testnet if self.deployment.network == "testnet" else NetworkPrefix.Mainnet
+
+    async def check(self, genesis_id: str) -> None:
+        """ConfigError unless the node follows the chain that the deployment was made on."""
+        info = await self.node.info()
+        if info.genesis_id != genesis_id:
+            raise ConfigError(
+                f"chain.node_urls: {self.node.url} follows the chain of genesis {info.genesis_id[:16]}…, "
+                f"the deployment is on {genesis_id[:16]}…"
+            )
+        if not info.indexed:
+            raise ConfigError(
+                f"chain.node_urls: {self.node.url} has no extra index; set ergo.node.extraIndex = true there"
+            )
+
+    async def tip(self) -> Tip:
+        """A consistent pair of info and headers."""
+        for _ in range(3):
+            info = await self.node.info()
+            headers = await self.node.last_headers()
+            if headers and headers[0]["id"] == info.header_id:
+                return Tip(info, tuple(headers))
+        raise DependencyError(f"{self.node.url} changes its tip faster than it can be read")
+
+    async def escrows(self) -> list[On[TaskEscrow]]:
+        """Every open task of the market that is well formed."""
+        found = await self.explorer.unspent_by_tree(self.deployment.trees[Guard.TASK])
+        return list(self._typed(TaskEscrow, (s.box for s in found)))
+
+    async def bonds(self, overlay: Overlay | None = None) -> list[On[Bond]]:
+        """Every bond of the market; with an overlay, as it will be once those transactions are mined."""
+        tree = self.deployment.trees[Guard.BOND]
+        boxes = [s.box for s in await self.explorer.unspent_by_tree(tree)]
+        return list(self._typed(Bond, overlay.apply(boxes, tree) if overlay else boxes))
+
+    async def minter(self) -> On[Minter]:
+        found = await self.explorer.unspent_by_tree(self.deployment.trees[Guard.MINTER])
+        minters = list(self._typed(Minter, (s.box for s in found)))
+        if len(minters) != 1:
+            raise DependencyError(
+                f"{self.explorer.url} shows {len(minters)} minters of the market, expected exactly one"
+            )
+        return minters[0]
+
+    async def life(self, task_id: bytes) -> Life:
+        """Everything that carries the token of a task."""
+        return read_life(self.deployment, await self.explorer.by_token(task_id))
+
+    async def escrow(self, task_id: bytes) -> Sighting | None:
+        return await self.explorer.box(task_id.hex())
+
+    async def spender_height(self, sighting: Sighting) -> int | None:
+        """Height at which a box was spent; None while it is not."""
+        if sighting.spent_by is None:
+            return None
+        tx = await self.explorer.transaction(sighting.spent_by)
+        return tx["inclusionHeight"] if tx else None
+
+    async def situation(
+        self, tree: bytes, fee: int, unconfirmed: Iterable[tuple[Transaction, int | None]] = ()
+    ) -> Situation:
+        """What the wallet under `tree` can do now.
+
+        `unconfirmed` are our own live transactions with the height that each was mined at (None: not yet). Those that the explorer
+        has seen in a block change nothing; the others are laid over what it shows.
+        """
+        seen = await self.explorer.height()
+        overlay = Overlay(tx for tx, height in unconfirmed if height is None or height > seen)
+        wallet = overlay.apply(await self.explorer.unspent_by_address(address_of(tree, self.prefix)), tree)
+        bonds = [bond for bond in await self.bonds(overlay) if bond.content.node == tree[3:]]
+        tip = await self.tip()
+        # Plain boxes first, large ones first: fewer inputs, and tokens stay where they are.
+        wallet.sort(key=lambda box: (len(box.tokens), -box.value))
+        market = Market(self.deployment, tip.next_height)
+        return Situation(tip, market, Funds(tuple(wallet), tree, fee), max(bonds, key=_stake, default=None))
+
+    def _typed(self, content: type[C], boxes: Iterable[ErgoBox]) -> Iterable[On[C]]:
+        for box in boxes:
+            try:
+                yield self.deployment.read(content, box)
+            except BoxError:
+                continue
+
+
+def _stake(bond: On[Bond]) -> int:
+    return bond.content.amount
+
+
+def where_is(escrow: Sighting | None, life: Life, node: bytes, height: int) -> Where | None:
+    """The standing of a task for one node (33-byte key); None when the chain source shows nothing of it."""
+    standing = life.where(height)
+    if standing is not None and life.claimed is not None:
+        return standing if life.claimed.content.node == node else Where.LOST
+    if escrow is None:
+        return None
+    return Where.OPEN if escrow.spent_by is None else Where.LOST

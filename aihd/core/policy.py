@@ -1,0 +1,179 @@
+"""Take a task or leave it: a chain of small rules, each of which declines with a code and a sentence, or passes on.
+
+Default deny: an offer is accepted only if no rule objects. The same rules run when a task is found and again in the moment of the claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aihd.protocol import constants, guards
+from aihd.protocol.boxes import Bond, On, TaskEscrow
+from aihd.protocol.plans import escrow_value
+from aihd.protocol.selection import HeaderRef, is_selected
+from aihd.protocol.units import format_erg
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator asks. Amounts are nanoERG, windows are blocks; `prices` maps a service hash to its least payment."""
+
+    min_payment: int
+    min_profit: int
+    max_open: int
+    claim_margin: int
+    release_margin: int
+    tx_fee: int
+    prices: Mapping[bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A task as it is offered to us now. `height` is that of the next block, `open_tasks` counts what we work on."""
+
+    task: On[TaskEscrow]
+    bond: Bond
+    height: int
+    headers: tuple[HeaderRef, ...]
+    open_tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """Why not. `passing` says that the same offer may be fine later."""
+
+    code: str
+    sentence: str
+    passing: bool = False
+
+
+Rule = Callable[[Offer, Limits], Decline | None]
+
+# What a paid task costs us on chain: claim, release, commit, reveal and settle.
+_TRANSACTIONS: Final = 5
+
+
+def consider(offer: Offer, limits: Limits) -> Decline | None:
+    """The first objection, or None to accept."""
+    return next((decline for decline in _verdicts(offer, limits) if decline), None)
+
+
+def explain(offer: Offer, limits: Limits) -> list[tuple[str, Decline | None]]:
+    """Every rule with its answer, for an operator who asks."""
+    return [(rule.__name__.strip("_"), rule(offer, limits)) for rule in RULES]
+
+
+def _verdicts(offer: Offer, limits: Limits) -> Iterable[Decline | None]:
+    return (rule(offer, limits) for rule in RULES)
+
+
+def _version(offer: Offer, limits: Limits) -> Decline | None:
+    version = offer.task.content.version
+    if version != constants.VERSION:
+        return Decline("version", f"the task is of protocol version {version}, this is {constants.VERSION}")
+    return None
+
+
+def _service(offer: Offer, limits: Limits) -> Decline | None:
+    wanted = offer.task.content.service_hash
+    if wanted not in limits.prices:
+        return Decline("service", f"service {wanted.hex()[:16]}… is not offered here")
+    return None
+
+
+def _funded(offer: Offer, limits: Limits) -> Decline | None:
+    needed = escrow_value(offer.task.content.payment)
+    if offer.task.content.payment <= 0 or offer.task.value < needed:
+        return Decline("funded", f"it holds {format_erg(offer.task.value)}, its terms need {format_erg(needed)}")
+    return None
+
+
+def _price(offer: Offer, limits: Limits) -> Decline | None:
+    payment = offer.task.content.payment
+    least = max(limits.min_payment, limits.prices[offer.task.content.service_hash])
+    if payment < least:
+        return Decline("price", f"it pays {format_erg(payment)}, this service costs at least {format_erg(least)}")
+    return None
+
+
+def _profit(offer: Offer, limits: Limits) -> Decline | None:
+    # A settler is paid by the rating box; the receipt's value comes back when it may be reclaimed.
+    payment = offer.task.content.payment
+    profit = payment - guards.treasury_fee(payment) - _TRANSACTIONS * limits.tx_fee + constants.RATING_VALUE
+    if profit < limits.min_profit:
+        return Decline("profit", f"it would leave {profit} nanoERG after fees, {limits.min_profit} are asked")
+    return None
+
+
+def _stranger(offer: Offer, limits: Limits) -> Decline | None:
+    return Decline("own", "it was posted with our own key") if offer.task.content.client == offer.bond.node else None
+
+
+def _reputation(offer: Offer, limits: Limits) -> Decline | None:
+    least = offer.task.content.min_reputation
+    if offer.bond.score < least:
+        return Decline("reputation", f"it asks for a score of {least}, ours is {offer.bond.score}", passing=True)
+    return None
+
+
+def _allowed(offer: Offer, limits: Limits) -> Decline | None:
+    allowed = offer.task.content.allowed
+    if allowed and offer.bond.node not in allowed:
+        return Decline("allow_list", f"our key is not among the {len(allowed)} that it allows")
+    return None
+
+
+def _claim_time(offer: Offer, limits: Limits) -> Decline | None:
+    left = offer.task.content.claim_deadline - offer.height
+    if left < limits.claim_margin:
+        return Decline("claim_deadline", f"{left} blocks are left to claim it, {limits.claim_margin} are needed")
+    return None
+
+
+def _run_time(offer: Offer, limits: Limits) -> Decline | None:
+    window = offer.task.content.exec_window
+    least = 2 * limits.release_margin + constants.SLACK // 2
+    if not least <= window <= 2**31 - offer.height:
+        return Decline("exec_window", f"it gives {window} blocks to run and release, at least {least} are needed")
+    return None
+
+
+def _capacity(offer: Offer, limits: Limits) -> Decline | None:
+    payment, bond = offer.task.content.payment, offer.bond
+    if bond.committed + payment > bond.amount * constants.BOND_MULTIPLIER:
+        text = f"{format_erg(bond.committed)} are committed, {format_erg(payment)} more is over twice the bond"
+        return Decline("bond", text, passing=True)
+    if len(bond.open_ids) >= constants.MAX_OPEN:
+        return Decline("bond_slots", f"the bond holds {len(bond.open_ids)} open tasks, no more fit", passing=True)
+    return None
+
+
+def _busy(offer: Offer, limits: Limits) -> Decline | None:
+    if offer.open_tasks >= limits.max_open:
+        return Decline("busy", f"{offer.open_tasks} tasks are open, policy.max_open_tasks allows no more", passing=True)
+    return None
+
+
+def _selected(offer: Offer, limits: Limits) -> Decline | None:
+    if not is_selected(offer.task, offer.bond, offer.headers, offer.height):
+        return Decline("not_selected", "the lottery has not drawn our bond yet", passing=True)
+    return None
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    _version,
+    _service,
+    _funded,
+    _price,
+    _profit,
+    _stranger,
+    _allowed,
+    _claim_time,
+    _run_time,
+    _reputation,
+    _capacity,
+    _busy,
+    _selected,
+)

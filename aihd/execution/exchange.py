@@ -1,0 +1,133 @@
+"""The node's public door: clients bring inputs and take outputs and receipts.
+
+An upload needs no password: only whoever knows the preimage of the commitment in the task box can make one. Routes:
+
+    PUT /aih/1/tasks/{task id}/input     salt ‖ envelope
+    GET /aih/1/tasks/{task id}           state, output hash, receipt CID
+    GET /aih/1/outputs/{sha3-256}        the output, range requests served
+    GET /aih/1/receipts/{CID}            the full receipt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from aiohttp import web
+
+from aihd.core.task import State, Task
+from aihd.errors import AihdError, UsageError, one_line
+from aihd.execution.content import ContentStore
+from aihd.execution.inputs import InputStore
+
+PREFIX: Final = "/aih/1"
+CHUNK: Final = 1 << 18
+
+
+class TaskBook(Protocol):
+    """Where tasks are looked up."""
+
+    def find(self, task_id: bytes) -> Task | None: ...
+
+
+def exchange_app(
+    book: TaskBook,
+    inputs: InputStore,
+    content: ContentStore,
+    receipts: Path,
+    on_input: Callable[[bytes], None],
+) -> web.Application:
+    """The application; `on_input` is called with the task id once an input is stored and matches."""
+    door = _Door(book, inputs, content, receipts, on_input)
+    app = web.Application(client_max_size=0, middlewares=[_errors_as_json])
+    app.router.add_put(f"{PREFIX}/tasks/{{id}}/input", door.take_input)
+    app.router.add_get(f"{PREFIX}/tasks/{{id}}", door.show_task)
+    app.router.add_get(f"{PREFIX}/outputs/{{digest}}", door.give_output)
+    app.router.add_get(f"{PREFIX}/receipts/{{cid}}", door.give_receipt)
+    return app
+
+
+class _Door:
+    def __init__(
+        self,
+        book: TaskBook,
+        inputs: InputStore,
+        content: ContentStore,
+        receipts: Path,
+        on_input: Callable[[bytes], None],
+    ) -> None:
+        self._book = book
+        self._inputs = inputs
+        self._content = content
+        self._receipts = receipts
+        self._on_input = on_input
+        self._receiving: set[bytes] = set()
+
+    async def take_input(self, request: web.Request) -> web.Response:
+        task = self._task(request)
+        if self._inputs.get(task.id) is not None:
+            return web.json_response({"stored": True})
+        if task.state is not State.AWAITING_INPUT:
+            raise web.HTTPConflict(text=f"the task is {task.state}, it takes no input now")
+        if task.id in self._receiving:
+            raise web.HTTPConflict(text="another upload for this task is under way")
+        self._receiving.add(task.id)
+        try:
+            await self._inputs.receive(task.id, task.input_commitment, request.content.iter_chunked(CHUNK))
+        finally:
+            self._receiving.discard(task.id)
+        self._on_input(task.id)
+        return web.json_response({"stored": True}, status=201)
+
+    async def show_task(self, request: web.Request) -> web.Response:
+        task = self._task(request)
+        answer: dict[str, Any] = {
+            "id": task.id.hex(),
+            "state": str(task.state),
+            "output_hash": task.output_hash.hex() if task.output_hash else None,
+            "receipt_cid": task.receipt_cid.hex() if task.receipt_cid else None,
+            "note": task.note,
+        }
+        return web.json_response(answer)
+
+    async def give_output(self, request: web.Request) -> web.StreamResponse:
+        path = self._content.path(_hex(request.match_info["digest"], 32, "output hash"))
+        if not path.is_file():
+            raise web.HTTPNotFound(text="no output with this hash is kept here")
+        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
+
+    async def give_receipt(self, request: web.Request) -> web.StreamResponse:
+        path = self._receipts / _hex(request.match_info["cid"], 38, "receipt CID").hex()
+        if not path.is_file():
+            raise web.HTTPNotFound(text="no receipt with this CID is kept here")
+        return web.FileResponse(path, headers={"Content-Type": "application/json"})
+
+    def _task(self, request: web.Request) -> Task:
+        task = self._book.find(_hex(request.match_info["id"], 32, "task id"))
+        if task is None:
+            raise web.HTTPNotFound(text="this node does not work on a task with this id")
+        return task
+
+
+def _hex(text: str, size: int, name: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != size:
+        raise UsageError(f"{name} {text[:80]!r}: expected {size} bytes in hex")
+    return value
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
+    try:
+        response: web.StreamResponse = await handler(request)
+    except UsageError as error:
+        return web.json_response({"error": one_line(error)}, status=400)
+    except AihdError as error:
+        return web.json_response({"error": one_line(error)}, status=503)
+    except web.HTTPException as error:
+        return web.json_response({"error": error.text or error.reason}, status=error.status)
+    return response

@@ -1,0 +1,96 @@
+"""The tables of aihd's own database, and the way from an older one to this one.
+
+`application_id` says that a file is ours, `user_version` which migration it has seen. A newer file than the program is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from aihd.errors import ConfigError
+
+APPLICATION_ID: Final = 0x41494844  # "AIHD"
+
+_FIRST = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+CREATE TABLE tasks (
+    id BLOB PRIMARY KEY,
+    service_hash BLOB NOT NULL,
+    input_commitment BLOB NOT NULL,
+    payment INTEGER NOT NULL,
+    client BLOB NOT NULL,
+    claim_deadline INTEGER NOT NULL,
+    exec_window INTEGER NOT NULL,
+    locator TEXT NOT NULL,
+    "where" TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    since INTEGER,
+    final INTEGER NOT NULL,
+    claim_height INTEGER,
+    claim_block BLOB,
+    exec_deadline INTEGER,
+    commit_deadline INTEGER,
+    reveal_deadline INTEGER,
+    may_reveal INTEGER NOT NULL,
+    instance TEXT,
+    output_hash BLOB,
+    receipt_cid BLOB,
+    params_hash BLOB,
+    mark INTEGER,
+    salt BLOB,
+    client_mark INTEGER NOT NULL,
+    bridged INTEGER NOT NULL,
+    note TEXT NOT NULL
+) STRICT;
+CREATE INDEX tasks_open ON tasks (final) WHERE final = 0;
+
+-- What happened, in order; never changed.
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY,
+    at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    task_id BLOB,
+    event TEXT NOT NULL,
+    data TEXT NOT NULL
+) STRICT;
+
+-- Every transaction we signed, committed before it is first sent. One live transaction for an intent.
+CREATE TABLE transactions (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    intent TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    task_id BLOB,
+    body BLOB NOT NULL,
+    fee INTEGER NOT NULL,
+    spent INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('pending', 'mined', 'final', 'dropped')),
+    height INTEGER,
+    sent INTEGER NOT NULL DEFAULT 0,
+    note TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE UNIQUE INDEX transactions_intent ON transactions (intent) WHERE status <> 'dropped';
+CREATE INDEX transactions_live ON transactions (status) WHERE status IN ('pending', 'mined');
+
+CREATE TABLE declines (code TEXT PRIMARY KEY, count INTEGER NOT NULL, last TEXT NOT NULL) STRICT;
+"""
+
+MIGRATIONS: Final = (_FIRST,)
+
+
+def migrate(connection: sqlite3.Connection, where: str) -> None:
+    """Bring the database up to date in one transaction; ConfigError when it belongs to something else or to a newer aihd."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    used = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and used:
+        raise ConfigError(f"ops.data_dir: {where} is a database of another program")
+    if version > len(MIGRATIONS):
+        raise ConfigError(
+            f"ops.data_dir: {where} was written by a newer aihd (schema {version}, this one knows {len(MIGRATIONS)})"
+        )
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+        )
