@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -32,11 +32,19 @@ def _retry(error: Exception) -> bool:
 
 
 class JsonSource:
-    """A base URL that answers JSON. Reads are retried for a few seconds; submits never are (see submitter.py)."""
+    """Servers that answer the same JSON API: the first that answers is asked.
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    Reads are retried for a few seconds; submits never are (see submitter.py).
+    """
+
+    def __init__(self, session: aiohttp.ClientSession, urls: Sequence[str]) -> None:
         self._session = session
-        self.url = url.rstrip("/")
+        self._urls = tuple(url.rstrip("/") for url in urls)
+
+    @property
+    def url(self) -> str:
+        """The preferred server, to name it in messages."""
+        return self._urls[0]
 
     async def get(self, path: str, **params: str | int) -> Any:
         """The JSON at `path`; None for 404; SourceError otherwise."""
@@ -60,18 +68,30 @@ class JsonSource:
     async def call(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None
     ) -> tuple[int, Any]:
-        """One request, no retry: (status, JSON). SourceError when nothing, or no JSON, came back."""
+        """One request to the first server that answers it: (status, JSON). SourceError when none does."""
+        *others, last = self._urls
+        for url in others:
+            try:
+                return await self._call(url, method, path, params, body)
+            except SourceError as error:
+                if not error.passing:
+                    raise
+        return await self._call(last, method, path, params, body)
+
+    async def _call(
+        self, url: str, method: str, path: str, params: Mapping[str, Any] | None, body: Any
+    ) -> tuple[int, Any]:
         try:
             async with self._session.request(
-                method, self.url + path, params=params, json=body, timeout=READ_TIMEOUT
+                method, url + path, params=params, json=body, timeout=READ_TIMEOUT
             ) as response:
                 text = await response.text()
                 status = response.status
-        except (TimeoutError, aiohttp.ClientError, UnicodeDecodeError) as error:
-            raise SourceError(f"{self.url} gave no answer: {one_line(error, 150)}") from error
+        except (aiohttp.ClientError, TimeoutError, UnicodeDecodeError) as error:
+            raise SourceError(f"{url} gave no answer: {one_line(error, 150)}") from error
         try:
             return status, json.loads(text)
         except ValueError:
             # A proxy in front of an explorer answers in HTML.
             passing = status if status != 200 else None
-            raise SourceError(f"{self.url}{path[:80]} answered {status} with no JSON: {text[:80]!r}", passing) from None
+            raise SourceError(f"{url}{path[:80]} answered {status} with no JSON: {text[:80]!r}", passing) from None

@@ -21,6 +21,7 @@ from aihd.ops.secret_file import read_secret
 from aihd.protocol import rules
 from aihd.protocol.context import state_context
 from aihd.protocol.funding import Plan
+from aihd.protocol.panics import contained
 from aihd.protocol.units import NanoErg, format_erg
 
 WORDS: Final = (12, 15, 18, 21, 24)
@@ -35,8 +36,8 @@ class SigningError(AihdError):
 class Signer:
     """One key, at m/44'/429'/0'/0/0 of a mnemonic."""
 
-    def __init__(self, mnemonic: str, *, max_fee: int = 10_000_000) -> None:
-        secret = ExtSecretKey.from_mnemonic(mnemonic, "").derive(DerivationPath(0, [0])).secret_key()
+    def __init__(self, mnemonic: str, password: str = "", *, max_fee: int = 10_000_000) -> None:
+        secret = ExtSecretKey.from_mnemonic(mnemonic, password).derive(DerivationPath(0, [0])).secret_key()
         image = secret.public_image()
         if not isinstance(image, ProveDlog):
             raise ConfigError("wallet: the mnemonic gives no usable key")
@@ -50,13 +51,14 @@ class Signer:
         return f"Signer({self.public_key.hex()})"
 
     @classmethod
-    def from_file(cls, path: Path) -> Signer:
+    def from_file(cls, path: Path, password_file: Path | None = None) -> Signer:
         """Read a mnemonic from a file that strangers cannot read; ConfigError names the file, never its content."""
         words = read_secret(path, "wallet.mnemonic_file").split()
         if len(words) not in WORDS:
             expected = ", ".join(map(str, WORDS))
             raise ConfigError(f"wallet.mnemonic_file = {path} holds {len(words)} words, a mnemonic has {expected}")
-        return cls(" ".join(words))
+        password = read_secret(password_file, "wallet.password_file") if password_file else ""
+        return cls(" ".join(words), password)
 
     def address(self, network: NetworkPrefix) -> str:
         return self._address.to_str(network)
@@ -66,7 +68,8 @@ class Signer:
         self._check(plan)
         unsigned = plan.unsigned()
         try:
-            tx = self._wallet.sign_transaction(unsigned, list(plan.inputs), [], state_context(headers, parameters))
+            context = state_context(headers, parameters)
+            tx = contained(lambda: self._wallet.sign_transaction(unsigned, list(plan.inputs), [], context))
         except (WalletException, ValueError) as error:
             raise SigningError(f"{plan.kind}: a guard refuses it: {one_line(error, 200)}") from None
         if str(tx.id) != str(unsigned.id):

@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.node import Answer
-from aihd.chain.signer import Signer
+from aihd.chain.signer import Signer, SigningError
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.protocol.funding import Plan
+from aihd.protocol.units import format_erg
 from aihd.store.journal import Journal, TxRecord, TxStatus
 
 log = structlog.get_logger()
 
+HOUR: Final = 3600
 Build = Callable[[Situation], Plan | None]
 
 
@@ -36,15 +39,27 @@ class Intent:
         return f"{self.verb}:{self.task_id.hex()}" if self.task_id else self.verb
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """nanoERG that may leave the wallet, fees included: by one transaction, in an hour, in a day."""
+
+    per_tx: int
+    per_hour: int
+    per_day: int
+
+
 class Submitter:
     """One wallet's transactions."""
 
-    def __init__(self, view: ChainView, signer: Signer, journal: Journal, *, fee: int, final_depth: int) -> None:
+    def __init__(
+        self, view: ChainView, signer: Signer, journal: Journal, *, fee: int, final_depth: int, budget: Budget
+    ) -> None:
         self._view = view
         self._signer = signer
         self._journal = journal
         self._fee = fee
         self._final_depth = final_depth
+        self._budget = budget
         self._lock = asyncio.Lock()
 
     async def situation(self) -> Situation:
@@ -66,10 +81,24 @@ class Submitter:
                 return None
             tx = self._signer.sign(plan, situation.tip.headers, situation.tip.info.parameters)
             record = self._record(intent, plan, tx)
+            self._check_budget(record)
             self._journal.record(record)
         log.info("signed", kind=plan.kind, tx=record.id, intent=intent.key)
         await self._send(record)
         return record
+
+    def _check_budget(self, record: TxRecord) -> None:
+        spent = max(record.spent, 0)
+        for name, limit, before in (
+            ("per_tx", self._budget.per_tx, 0),
+            ("per_hour", self._budget.per_hour, self._journal.spent_since(HOUR)),
+            ("per_day", self._budget.per_day, self._journal.spent_since(24 * HOUR)),
+        ):
+            if before + spent > limit:
+                raise SigningError(
+                    f"{record.kind}: it would take {format_erg(spent)} out of the wallet, "
+                    f"wallet.max_spend_{name} leaves {format_erg(max(0, limit - before))}"
+                )
 
     def _record(self, intent: Intent, plan: Plan, tx: Transaction) -> TxRecord:
         mine = self._signer.tree

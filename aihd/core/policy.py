@@ -17,16 +17,23 @@ from aihd.protocol.units import format_erg
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What the operator asks. Amounts are nanoERG, windows are blocks; `prices` maps a service hash to its least payment."""
+class Terms:
+    """What is asked for one service: the least payment in nanoERG, and how many blocks a run takes."""
 
     min_payment: int
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator asks. Amounts are nanoERG, margins are blocks; `services` maps a service hash to its terms."""
+
     min_profit: int
     max_open: int
     claim_margin: int
     release_margin: int
     tx_fee: int
-    prices: Mapping[bytes, int]
+    services: Mapping[bytes, Terms]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def _version(offer: Offer, limits: Limits) -> Decline | None:
 
 def _service(offer: Offer, limits: Limits) -> Decline | None:
     wanted = offer.task.content.service_hash
-    if wanted not in limits.prices:
+    if wanted not in limits.services:
         return Decline("service", f"service {wanted.hex()[:16]}… is not offered here")
     return None
 
@@ -92,7 +99,7 @@ def _funded(offer: Offer, limits: Limits) -> Decline | None:
 
 def _price(offer: Offer, limits: Limits) -> Decline | None:
     payment = offer.task.content.payment
-    least = max(limits.min_payment, limits.prices[offer.task.content.service_hash])
+    least = limits.services[offer.task.content.service_hash].min_payment
     if payment < least:
         return Decline("price", f"it pays {format_erg(payment)}, this service costs at least {format_erg(least)}")
     return None
@@ -134,7 +141,8 @@ def _claim_time(offer: Offer, limits: Limits) -> Decline | None:
 
 def _run_time(offer: Offer, limits: Limits) -> Decline | None:
     window = offer.task.content.exec_window
-    least = 2 * limits.release_margin + constants.SLACK // 2
+    # Half of the window may pass before the input is here.
+    least = 2 * (limits.services[offer.task.content.service_hash].blocks + limits.release_margin)
     if not least <= window <= 2**31 - offer.height:
         return Decline("exec_window", f"it gives {window} blocks to run and release, at least {least} are needed")
     return None

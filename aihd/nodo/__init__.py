@@ -1,0 +1,1 @@
+"""What aihd knows about nodo: its wire protocol, its gateway, its registry of services and its database."""

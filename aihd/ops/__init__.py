@@ -1,0 +1,1 @@
+"""The edge towards operators: logs, the service manager, the health page, the process lock and files with secrets."""

@@ -170,5 +170,7 @@ def _change(
         tokens.subtract(dict(output.tokens))
     kept = tuple((token, amount) for token, amount in tokens.items() if amount > 0 and token not in burned)
     if not left and kept:
-        raise InsufficientFundsError(f"no nanoERG are left to carry {len(kept)} tokens of the inputs back to the wallet")
+        raise InsufficientFundsError(
+            f"no nanoERG are left to carry {len(kept)} tokens of the inputs back to the wallet"
+        )
     return [Output(left, tree, kept)] if left else []

@@ -137,8 +137,19 @@ def claim(market: Market, task: On[TaskEscrow], bond: On[Bond], funds: Funds) ->
     return balance(TxKind.CLAIM, (task.box, bond.box), named, funds, market.height, signer=bond.content.node)
 
 
-def release(market: Market, claimed: On[ClaimedTask], bond: On[Bond], receipt: Receipt, funds: Funds) -> Plan:
-    """Publish the receipt, open the rating, pay the treasury; the rest of the payment is change of the node."""
+def release(
+    market: Market,
+    claimed: On[ClaimedTask],
+    bond: On[Bond],
+    receipt: Receipt,
+    funds: Funds,
+    *,
+    payout: bytes | None = None,
+) -> Plan:
+    """Publish the receipt, open the rating, pay the treasury.
+
+    The rest of the payment is change of the node, or goes to the tree `payout`; fees are always the wallet's.
+    """
     terms = claimed.content
     task_id = task_id_of(claimed)
     commit = market.height + RATING_WINDOW
@@ -149,6 +160,7 @@ def release(market: Market, claimed: On[ClaimedTask], bond: On[Bond], receipt: R
         market.output(Guard.RECEIPT, RECEIPT_VALUE, receipt, ((task_id, 1),)),
         market.output(Guard.RATING, RATING_VALUE, rating, ((task_id, 1),)),
         *((Output(fee, market.deployment.treasury),) if fee else ()),
+        *((Output(claimed.value - RECEIPT_VALUE - RATING_VALUE - fee, payout),) if payout else ()),
     )
     return balance(TxKind.RELEASE, (claimed.box, bond.box), named, funds, market.height, signer=terms.node)
 

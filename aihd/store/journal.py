@@ -119,6 +119,13 @@ class Journal:
     def meta(self) -> dict[str, str]:
         return dict(self._db.execute("SELECT key, value FROM meta").fetchall())
 
+    def remember(self, key: str, value: str) -> None:
+        """Keep a fact beside the identity: our client id at the gateway, the last report."""
+        with self._atomic() as db:
+            db.execute(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
+            )
+
     # -- tasks
 
     def add(self, task: Task) -> bool:
@@ -205,6 +212,14 @@ class Journal:
     def has_live(self, intent: str) -> bool:
         found = self._db.execute("SELECT 1 FROM transactions WHERE intent = ? AND status <> 'dropped'", (intent,))
         return found.fetchone() is not None
+
+    def spent_since(self, seconds: int) -> int:
+        """nanoERG that our transactions of the last `seconds` take out of the wallet, dropped ones left out."""
+        row = self._db.execute(
+            "SELECT COALESCE(sum(max(spent, 0)), 0) FROM transactions WHERE status <> 'dropped' AND at > unixepoch() - ?",
+            (seconds,),
+        ).fetchone()
+        return int(row[0])
 
     def transactions(self, task_id: bytes | None = None) -> list[TxRecord]:
         """All transactions, of one task if asked, in order."""

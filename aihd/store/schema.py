@@ -68,6 +68,7 @@ CREATE TABLE transactions (
     status TEXT NOT NULL CHECK (status IN ('pending', 'mined', 'final', 'dropped')),
     height INTEGER,
     sent INTEGER NOT NULL DEFAULT 0,
+    at INTEGER NOT NULL DEFAULT (unixepoch()),
     note TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE UNIQUE INDEX transactions_intent ON transactions (intent) WHERE status <> 'dropped';

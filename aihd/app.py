@@ -1,0 +1,214 @@
+"""The composition root: puts the daemon together from its settings, part by part, and takes it apart in reverse order.
+
+Start: lock, open the journal, check that chain, wallet and market are the ones it belongs to, look at the chain once with effects off,
+recover what a crash left, then act.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+from collections.abc import Coroutine, Mapping
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import aiohttp
+import structlog
+from ergo_lib_python.chain import Address
+from prometheus_client import CollectorRegistry
+
+from aihd.chain.contracts import load_deployment
+from aihd.chain.explorer import Explorer
+from aihd.chain.node import Node
+from aihd.chain.signer import Signer
+from aihd.chain.submitter import Budget, Submitter
+from aihd.chain.view import ChainView
+from aihd.config import Settings, required
+from aihd.core import policy
+from aihd.core.task import Limits, Stage
+from aihd.errors import ConfigError
+from aihd.execution.content import ContentStore
+from aihd.execution.exchange import exchange_app
+from aihd.execution.inputs import InputStore
+from aihd.nodo.gateway import GatewayClient
+from aihd.nodo.registry import list_services
+from aihd.ops.lock import process_lock
+from aihd.ops.metrics import StatusCollector
+from aihd.ops.notify import Notifier, watchdog_interval
+from aihd.ops.web import ops_app, serve
+from aihd.services.bridge import Bridge
+from aihd.services.engine import Engine, Offered
+from aihd.services.execute import Execute, Runtime
+from aihd.services.rate import Rate
+from aihd.services.reconcile import Reconcile
+from aihd.services.report import Report
+from aihd.services.settle import Settle
+from aihd.services.watch import Claim, Watch
+from aihd.store.journal import Journal
+
+log = structlog.get_logger()
+
+SECONDS_PER_BLOCK: Final = {"mainnet": 120.0, "testnet": 45.0, "devnet": 1.0}
+CONNECT_FOR: Final = 30.0  # seconds that a started instance may take to listen
+GATEWAY_CLIENT: Final = "gateway_client"  # the client id that nodo gave us, kept in the journal
+
+
+async def run(settings: Settings, env: Mapping[str, str]) -> None:
+    """Run the daemon until it is told to stop: the first TERM or INT drains, the second cancels what runs.
+
+    ConfigError, TemporaryError or DependencyError when it cannot start.
+    """
+    told = _Signals()
+    notifier = Notifier(env)
+    async with AsyncExitStack() as stack:
+        engine = await _engine(settings, stack)
+        runtime = await _runtime(settings, engine, stack)
+        report = Report(engine)
+        await _open_doors(settings, engine, report, stack)
+        async with asyncio.TaskGroup() as group:
+            execute = Execute(engine, runtime, group)
+            reconcile = Reconcile(engine, settings.chain.poll)
+            await reconcile.look()
+            await execute.recover()
+            services = [reconcile, execute, Watch(engine), Claim(engine), Rate(engine)]
+            services += [Settle(engine, _payout(settings)), Bridge(engine, settings.nodo.database_file)]
+            loops = [group.create_task(service.run(), name=service.name) for service in services]
+            loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
+            names = sorted(offered.name for offered in engine.services.values())
+            log.info("ready", height=engine.tip.height, services=names, wallet=engine.signer.public_key.hex())
+            notifier.ready(f"height {engine.tip.height}")
+            await told.once()
+            notifier.stopping("draining")
+            engine.stopping.set()
+            log.info("draining", running=execute.running)
+            await _first(told.twice(), execute.drained())
+            for loop in loops:
+                loop.cancel()
+            await execute.cancel()
+    log.info("stopped")
+
+
+async def _engine(settings: Settings, stack: AsyncExitStack) -> Engine:
+    """Lock, journal, key, market and chain, each checked against the others."""
+    stack.enter_context(process_lock(settings.lock_file))
+    journal = stack.enter_context(Journal(settings.database))
+    deployment, record = load_deployment(required(settings.chain.deployment, "chain.deployment"))
+    if deployment.network != settings.chain.network:
+        raise ConfigError(
+            f"chain.network = {settings.chain.network!r}, but the deployment is on {deployment.network!r}"
+        )
+    secret = required(settings.wallet.mnemonic_file, "wallet.mnemonic_file")
+    signer = Signer.from_file(secret, settings.wallet.password_file)
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    node, explorer = Node(session, settings.chain.node_urls), Explorer(session, settings.chain.explorer_urls)
+    view = ChainView(node, explorer, deployment)
+    await view.check(record.genesis_id)
+    journal.bind(genesis=record.genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
+    services, terms = _services(settings)
+    wallet, rules, depth = settings.wallet, settings.policy, settings.chain.final_depth
+    budget = Budget(wallet.max_spend_per_tx, wallet.max_spend_per_hour, wallet.max_spend_per_day)
+    margins = (rules.claim_margin_blocks, rules.release_margin_blocks)
+    return Engine(
+        view,
+        signer,
+        Submitter(view, signer, journal, fee=wallet.fee, final_depth=depth, budget=budget),
+        journal,
+        ContentStore(settings.content_dir),
+        InputStore(settings.data_dir / "inputs", rules.max_input),
+        settings.data_dir / "receipts",
+        services,
+        policy.Limits(rules.min_profit, rules.max_open_tasks, *margins, wallet.fee, terms),
+        Limits(depth, *margins),
+        record.genesis_id,
+    )
+
+
+def _services(settings: Settings) -> tuple[dict[bytes, Offered], dict[bytes, policy.Terms]]:
+    """What nodo's registry holds of the services that the configuration offers; ConfigError for one that is not there."""
+    local = list_services(settings.nodo.storage)
+    per_block = SECONDS_PER_BLOCK[settings.chain.network]
+    offered: dict[bytes, Offered] = {}
+    terms: dict[bytes, policy.Terms] = {}
+    for service in settings.services:
+        wanted = service.hash or service.name
+        found = [s for s in local if wanted in (s.service_hash.hex(), s.name)]
+        if len(found) != 1:
+            names = ", ".join(f"{s.name} ({s.service_hash.hex()[:12]}…)" for s in local) or "nothing"
+            raise ConfigError(f"services: {wanted} names {len(found)} services of nodo's registry, which holds {names}")
+        key = found[0].service_hash
+        offered[key] = Offered(found[0].name, service.slot, service.path)
+        least = settings.policy.min_payment if service.min_payment is None else service.min_payment
+        terms[key] = policy.Terms(least, math.ceil(service.expected_duration / per_block))
+    return offered, terms
+
+
+def _payout(settings: Settings) -> bytes | None:
+    address = settings.wallet.payout_address
+    return bytes(Address(address).ergo_tree()) if address else None
+
+
+async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) -> Runtime:
+    """The gateway, with the client id that it gave us once and for all."""
+    gateway = await stack.enter_async_context(GatewayClient(str(settings.nodo.gateway)))
+    client_id = engine.journal.meta().get(GATEWAY_CLIENT)
+    if client_id is None:
+        client_id = await gateway.generate_client()
+        engine.journal.remember(GATEWAY_CLIENT, client_id)
+    # Of its own: a service's instance must see no cookie or header of another conversation.
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    return Runtime(
+        gateway,
+        session,
+        client_id,
+        settings.nodo.database_file,
+        settings.nodo.start_timeout,
+        CONNECT_FOR,
+        settings.policy.max_output,
+        SECONDS_PER_BLOCK[settings.chain.network],
+    )
+
+
+async def _open_doors(settings: Settings, engine: Engine, report: Report, stack: AsyncExitStack) -> None:
+    """The client's door and the operator's page."""
+
+    def stored(task_id: bytes) -> None:
+        engine.journal.update(task_id, "input stored", stage=Stage.INPUT)
+        engine.pulse.beat()
+
+    door = exchange_app(engine.journal, engine.inputs, engine.content, engine.receipts, stored)
+    listen = settings.exchange.listen
+    await stack.enter_async_context(serve(door, listen.host, listen.port))
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(report.document))
+    page = ops_app(healthy=report.healthy, ready=report.ready, status=report.document, registry=registry)
+    listen = settings.ops.listen
+    await stack.enter_async_context(serve(page, listen.host, listen.port))
+
+
+class _Signals:
+    """Counts TERM and INT."""
+
+    def __init__(self) -> None:
+        self._first, self._second = asyncio.Event(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._told)
+
+    def _told(self) -> None:
+        (self._second if self._first.is_set() else self._first).set()
+
+    async def once(self) -> None:
+        await self._first.wait()
+
+    async def twice(self) -> None:
+        await self._second.wait()
+
+
+async def _first(*waits: Coroutine[Any, Any, None]) -> None:
+    """Wait until one of them is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

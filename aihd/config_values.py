@@ -1,0 +1,123 @@
+"""The types of single configuration values: what a person writes in, a checked value out, and back again as text.
+
+Promise: every refusal is a ValueError whose text says what would be right; none repeats the value, the caller shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+
+from aihd.protocol.units import (
+    NanoErg,
+    format_duration,
+    format_erg,
+    format_size,
+    parse_duration,
+    parse_erg,
+    parse_size,
+)
+
+MIN_FEE = NanoErg(1_000_000)  # nodes do not relay less
+MAX_ENDPOINT_BYTES = 200  # the bond's register
+
+
+@dataclass(frozen=True, slots=True)
+class HostPort:
+    """A TCP address; written "host:port", and "[::1]:port" for IPv6."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _host_port(value: object) -> HostPort:
+    if isinstance(value, HostPort):
+        return value
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})", str(value))
+    if match is None or int(match[3]) > 65535:
+        raise ValueError('should be host:port, for example "127.0.0.1:9464"')
+    return HostPort(match[1] or match[2], int(match[3]))
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError('should be an http or https address without query, for example "http://127.0.0.1:9053"')
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("a password may not stand in an address: nothing here can be kept secret")
+    return value.rstrip("/")
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(
+            "should be an absolute path, for example /etc/aihd/mnemonic: a daemon has no folder of its own"
+        )
+    return path
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, bool | float):
+        raise ValueError("should be a whole number")
+    return value
+
+
+def items(value: object) -> object:
+    """A list out of an environment variable: JSON, or texts with commas between them."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith("["):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"is not the JSON list it begins as: {error}") from error
+
+
+def _payable(amount: NanoErg) -> NanoErg:
+    if amount < MIN_FEE:
+        raise ValueError(f"should be at least {format_erg(MIN_FEE)}: nodes do not relay less")
+    return amount
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("should be longer than nothing")
+    return seconds
+
+
+def _service_hash(value: str) -> str:
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
+        raise ValueError("should be 64 hexadecimal digits, the id that nodo shows for the service")
+    return value.lower()
+
+
+def _endpoint(value: str) -> str:
+    if len(value.encode()) > MAX_ENDPOINT_BYTES:
+        raise ValueError(f"should be at most {MAX_ENDPOINT_BYTES} bytes: the bond has no room for more")
+    return value
+
+
+Amount = Annotated[NanoErg, BeforeValidator(parse_erg), PlainSerializer(format_erg)]
+Fee = Annotated[Amount, AfterValidator(_payable)]
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), AfterValidator(_positive), PlainSerializer(format_duration)
+]
+Size = Annotated[int, BeforeValidator(parse_size), PlainSerializer(format_size)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+TcpAddress = Annotated[HostPort, BeforeValidator(_host_port), PlainSerializer(str)]
+Url = Annotated[str, AfterValidator(_url)]
+Urls = Annotated[tuple[Url, ...], BeforeValidator(items)]
+File = Annotated[Path, AfterValidator(_absolute), PlainSerializer(str)]
+ServiceHash = Annotated[str, AfterValidator(_service_hash)]
+EndpointUrl = Annotated[Url, AfterValidator(_endpoint)]
+Network = Literal["mainnet", "testnet", "devnet"]

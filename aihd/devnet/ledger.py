@@ -1,0 +1,222 @@
+"""What the blocks of the main chain add up to: every box, who spent it, every token, and ordered indexes to page by.
+
+Applying a block and undoing it are exact opposites. A page costs what the page holds, however long the list is.
+Boxes of undone blocks are remembered as orphans, as the Explorer does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from ergo_lib_python.chain import ErgoBox
+from ergo_lib_python.chain import NonMandatoryRegisterId as Register
+from ergo_lib_python.exceptions import RegisterValueException
+
+from aihd.devnet.blocks import Block
+from aihd.devnet.views import BoxView, TxView
+from aihd.protocol.trees import explorer_template_hash, node_template_hash
+
+
+@dataclass(frozen=True, slots=True)
+class ChainBox:
+    """A box in a block; `gix` counts all boxes of the chain, `height` is that of the block."""
+
+    view: BoxView
+    gix: int
+    height: int
+    block_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChainTx:
+    """A transaction in a block; `index` is its place there, `gix` counts all transactions, `timestamp` is in ms."""
+
+    view: TxView
+    gix: int
+    index: int
+    height: int
+    block_id: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as its issuing box declares it by EIP-4 (R4 name, R5 description, R6 decimals); None = not declared."""
+
+    token_id: str
+    box_id: str
+    emission: int
+    name: str | None
+    description: str | None
+    decimals: int | None
+
+    @property
+    def kind(self) -> str | None:
+        """The standard that the issuing box follows."""
+        return None if self.name is None else "EIP-004"
+
+
+class By(Enum):
+    """What a list of boxes is looked up by."""
+
+    TREE = auto()  # tree, hex; in order of global index
+    TOKEN = auto()  # token id; in order of global index
+    NODE_TEMPLATE = auto()  # Blake2b-256 of the template; in order of global index
+    TEMPLATE = auto()  # SHA-256 of the template; in order of creation height, which the maker of a box chooses
+
+
+class Pages:
+    """Ordered lists by key."""
+
+    def __init__(self) -> None:
+        self._lists: dict[tuple[By, str], list[tuple[int, int, str]]] = {}
+
+    def add(self, by: By, key: str, box: ChainBox) -> None:
+        """Puts a box in its place."""
+        insort(self._lists.setdefault((by, key), []), _place(by, box))
+
+    def remove(self, by: By, key: str, box: ChainBox) -> None:
+        """Takes a box out; KeyError when there is no such list."""
+        places = self._lists[by, key]
+        del places[bisect_left(places, _place(by, box))]
+        if not places:
+            del self._lists[by, key]
+
+    def count(self, by: By, key: str) -> int:
+        """How many boxes there are."""
+        return len(self._lists.get((by, key), ()))
+
+    def page(self, by: By, key: str, offset: int, limit: int, descending: bool) -> list[str]:
+        """Box ids from `offset` on, at most `limit`."""
+        places = self._lists.get((by, key), [])
+        if not descending:
+            return [place[-1] for place in places[offset : offset + limit]]
+        end = max(0, len(places) - offset)
+        return [place[-1] for place in reversed(places[max(0, end - limit) : end])]
+
+
+class Ledger:
+    """The state of the main chain."""
+
+    def __init__(self) -> None:
+        self.boxes: dict[str, ChainBox] = {}
+        self.transactions: dict[str, ChainTx] = {}
+        self.tokens: dict[str, Token] = {}
+        self.orphans: dict[str, ChainBox] = {}
+        self.all = Pages()
+        self.unspent = Pages()
+        self._spender: dict[str, str] = {}
+        self._by_tree: dict[str, list[str]] = {}  # ids of the transactions that touch a tree, oldest first
+
+    def spender(self, box_id: str) -> str | None:
+        """The id of the main-chain transaction that spent this box."""
+        return self._spender.get(box_id)
+
+    def utxo(self, box_id: str) -> ErgoBox | None:
+        """The box, if it is on the main chain and unspent."""
+        box = self.boxes.get(box_id)
+        return None if box is None or box_id in self._spender else box.view.box
+
+    def transactions_of(self, tree: str) -> list[str]:
+        """Ids of the transactions that make or spend boxes of a tree (hex), oldest first."""
+        return self._by_tree.get(tree, [])
+
+    def add_genesis(self, views: list[BoxView], block: Block) -> None:
+        """Puts the boxes that exist before any transaction into the first block."""
+        for view in views:
+            self._create(view, block)
+
+    def apply(self, block: Block) -> None:
+        """Adds a block on top; its transactions must be valid."""
+        for index, view in enumerate(block.transactions):
+            row = ChainTx(view, len(self.transactions), index, block.height, block.block_id, block.header["timestamp"])
+            self.transactions[view.tx_id] = row
+            for box_id in view.inputs:
+                self._unlist(self.unspent, self.boxes[box_id])
+                self._spender[box_id] = view.tx_id
+            for output in view.outputs:
+                self._create(output, block)
+            for tree in self._touched(view):
+                self._by_tree.setdefault(tree, []).append(view.tx_id)
+            self.tokens.update((token.token_id, token) for token in _issued(view))
+
+    def undo(self, block: Block) -> None:
+        """Takes the newest block away again."""
+        for view in reversed(block.transactions):
+            for token in _issued(view):
+                del self.tokens[token.token_id]
+            for tree in self._touched(view):
+                self._by_tree[tree].pop()
+            for output in reversed(view.outputs):
+                self._remove(output.box_id)
+            for box_id in view.inputs:
+                del self._spender[box_id]
+                self._list(self.unspent, self.boxes[box_id])
+            del self.transactions[view.tx_id]
+
+    def _touched(self, view: TxView) -> dict[str, None]:
+        spent = (self.boxes[box_id].view.tree for box_id in view.inputs)
+        return dict.fromkeys((*spent, *(output.tree for output in view.outputs)))
+
+    def _create(self, view: BoxView, block: Block) -> None:
+        box = ChainBox(view, len(self.boxes), block.height, block.block_id)
+        self.boxes[view.box_id] = box
+        self.orphans.pop(view.box_id, None)
+        self._list(self.all, box)
+        self._list(self.unspent, box)
+
+    def _remove(self, box_id: str) -> None:
+        box = self.orphans[box_id] = self.boxes.pop(box_id)
+        self._unlist(self.all, box)
+        self._unlist(self.unspent, box)
+
+    def _list(self, pages: Pages, box: ChainBox) -> None:
+        for by, key in _keys(box.view):
+            pages.add(by, key, box)
+
+    def _unlist(self, pages: Pages, box: ChainBox) -> None:
+        for by, key in _keys(box.view):
+            pages.remove(by, key, box)
+
+
+def _place(by: By, box: ChainBox) -> tuple[int, int, str]:
+    return (box.view.creation_height if by is By.TEMPLATE else 0, box.gix, box.view.box_id)
+
+
+def _keys(view: BoxView) -> Iterator[tuple[By, str]]:
+    tree = bytes.fromhex(view.tree)
+    yield By.TREE, view.tree
+    with contextlib.suppress(ValueError):  # the chain holds trees that nobody can parse; they have no template
+        yield By.TEMPLATE, explorer_template_hash(tree)
+        yield By.NODE_TEMPLATE, node_template_hash(tree)
+    for token_id in dict.fromkeys(token_id for token_id, _ in view.tokens):
+        yield By.TOKEN, token_id
+
+
+def _issued(view: TxView) -> Iterator[Token]:
+    """The token that a transaction mints: its id is that of the first input."""
+    token_id = view.inputs[0]
+    holders = [box for box in view.outputs if any(held == token_id for held, _ in box.tokens)]
+    if holders:
+        emission = sum(amount for box in holders for held, amount in box.tokens if held == token_id)
+        yield Token(token_id, holders[0].box_id, emission, *_eip4(holders[0].box))
+
+
+def _eip4(box: ErgoBox) -> tuple[str | None, str | None, int | None]:
+    name, description, decimals = (_text(box, register) for register in (Register.R4, Register.R5, Register.R6))
+    if name is None:
+        return None, None, None
+    return name, description, int(decimals) if decimals and decimals.isdecimal() else None
+
+
+def _text(box: ErgoBox, register: Register) -> str | None:
+    """The text in a register; None where it is empty, of another type, or unreadable."""
+    try:
+        value = box.additional_registers[register].value
+    except (KeyError, ValueError, TypeError, RegisterValueException):
+        return None
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None

@@ -1,0 +1,1 @@
+"""Example service: digests and counts of a text."""

@@ -1,0 +1,1 @@
+"""Example service: the most frequent words of a text."""

@@ -1,0 +1,75 @@
+"""nodo's SQLite file as a guest uses it: opened for one operation, closed at once, its settings left alone.
+
+nodo replaces the file when it migrates, so no connection is kept. Its journal mode is never changed: write-ahead
+logging would leave files behind that belong to another user than nodo's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from aihd.errors import AihdError, DependencyError, TemporaryError, one_line
+
+BUSY_TIMEOUT = 30.0
+"""Seconds to wait for nodo to end its own write."""
+
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+@contextmanager
+def opened(path: Path, *, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[sqlite3.Connection]:
+    """A connection in autocommit mode to an existing file, never a new one.
+
+    TemporaryError while nodo holds the file longer than `busy_timeout` seconds; DependencyError when the file is
+    missing, may not be written or is no database.
+    """
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=busy_timeout, isolation_level=None)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise _translated(path, error) from error
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing. The write lock is taken first, so that what is read inside is still true when it is written."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:  # some errors end it by themselves
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
+    """Names of a table's columns; empty when this version of nodo has no such table."""
+    return frozenset(row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", (table,)))
+
+
+def holds_instance(path: Path, token: str, *, busy_timeout: float = BUSY_TIMEOUT) -> bool:
+    """Whether nodo still counts the instance with this token as running, here or on one of its peers."""
+    with opened(path, busy_timeout=busy_timeout) as connection:
+        row = connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM local_instances WHERE id = :token)"
+            " OR EXISTS (SELECT 1 FROM delegated_instances WHERE :token IN (id, token_delegation))",
+            {"token": token},
+        ).fetchone()
+    return bool(row[0])
+
+
+def _translated(path: Path, error: sqlite3.Error) -> AihdError:
+    # The low byte is the kind of error, the rest says more about it.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _BUSY:
+        return TemporaryError(f"nodo's database {path} is busy: nodo did not end its own write in time")
+    if not path.is_file():
+        return DependencyError(f"nodo's database {path} does not exist; it should be nodo's main.DATABASE_FILE")
+    if code == sqlite3.SQLITE_READONLY:
+        return DependencyError(f"nodo's database {path} may not be written; aihd has to run in nodo's group")
+    return DependencyError(f"nodo's database {path}: {one_line(error)}")

@@ -1,0 +1,98 @@
+"""The page for operators: /healthz, /readyz, /status.json and /metrics.
+
+Promise: it only reads (GET and HEAD, nothing else is routed), and listens only where it was told.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from aihd.errors import ConfigError, TemporaryError, one_line
+
+Status = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The answer to one question about the daemon: yes or no, and one sentence why."""
+
+    ok: bool
+    verdict: str
+
+
+def ops_app(
+    *,
+    healthy: Callable[[], Health],
+    ready: Callable[[], Health],
+    status: Callable[[], Status | Awaitable[Status]],
+    registry: CollectorRegistry,
+) -> web.Application:
+    """The application; `healthy` and `ready` answer 200 or 503, `status` gives the JSON document of /status.json."""
+
+    async def status_json(_request: web.Request) -> web.Response:
+        document = status()
+        return web.json_response(await document if inspect.isawaitable(document) else document)
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application(middlewares=[_headers])
+    app.router.add_get("/healthz", _answer(healthy))
+    app.router.add_get("/readyz", _answer(ready))
+    app.router.add_get("/status.json", status_json)
+    app.router.add_get("/metrics", metrics)
+    return app
+
+
+@asynccontextmanager
+async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+    """Serve `app` on the address while the block runs; gives the bound port (port 0 picks a free one).
+
+    TemporaryError when the port is in use, ConfigError when the address cannot be listened on at all.
+    """
+    # a watcher that reads slowly must not hold the daemon back when it stops
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise _refused(error, host, port) from error
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def _answer(question: Callable[[], Health]) -> Handler:
+    async def answer(_request: web.Request) -> web.Response:
+        health = question()
+        return web.json_response({"ok": health.ok, "verdict": health.verdict}, status=200 if health.ok else 503)
+
+    return answer
+
+
+@web.middleware
+async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    response = await handler(request)
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _refused(error: OSError, host: str, port: int) -> TemporaryError | ConfigError:
+    if error.errno == errno.EADDRINUSE:
+        return TemporaryError(
+            f"port {port} of {host} is in use: stop the process that holds it, or set ops.listen to another port"
+        )
+    return ConfigError(
+        f"ops.listen = {host}:{port} cannot be listened on ({one_line(error)}): name an address of this machine"
+    )

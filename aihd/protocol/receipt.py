@@ -1,0 +1,50 @@
+"""The full receipt: the document whose CID the receipt box carries."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Self
+
+from aihd.errors import UsageError
+from aihd.protocol.hashes import receipt_cid
+
+
+@dataclass(frozen=True, slots=True)
+class FullReceipt:
+    """Hashes, ids, keys and the signature in hex; sizes in bytes. It names nothing of the input but its commitment."""
+
+    task_id: str
+    service_hash: str
+    node: str
+    input_commitment: str
+    output_hash: str
+    output_size: int
+    claim_block: str
+    seed: str
+    exec_params_hash: str
+    executed_height: int
+    node_sig: str
+
+    def document(self) -> bytes:
+        """Canonical JSON: what the CID is of."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode()
+
+    @property
+    def cid(self) -> bytes:
+        return receipt_cid(self.document())
+
+    @classmethod
+    def parse(cls, document: bytes) -> Self:
+        """The receipt in a document; UsageError when it is not exactly one in its canonical form."""
+        try:
+            raw = json.loads(document)
+            receipt = cls(**raw)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"receipt: not a receipt document: {str(error)[:120]}") from None
+        for field in fields(cls):
+            if type(getattr(receipt, field.name)).__name__ != field.type:
+                raise UsageError(f"receipt: {field.name} is {getattr(receipt, field.name)!r}, expected {field.type}")
+        if receipt.document() != document:
+            raise UsageError("receipt: the document is not in its canonical encoding (sorted keys, no spaces)")
+        return receipt

@@ -1,0 +1,148 @@
+"""What the services share, and the loop that each of them is.
+
+A service names the commands it carries out. Its loop wakes on every pulse (a new tip, a stored input, an ended execution), asks the core
+what each open task needs, and carries out what is its own. A loop that fails backs off and shows in the status; it takes no other with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final
+
+import structlog
+
+from aihd.chain.signer import Signer
+from aihd.chain.submitter import Submitter
+from aihd.chain.view import ChainView, Tip
+from aihd.core import policy
+from aihd.core.task import Command, Limits, Task, decide
+from aihd.errors import AihdError, one_line
+from aihd.execution.content import ContentStore
+from aihd.execution.inputs import InputStore
+from aihd.store.journal import Journal
+
+log = structlog.get_logger()
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 60.0
+
+
+class Pulse:
+    """Wakes every loop that waits; a beat while a loop is busy is not lost."""
+
+    def __init__(self) -> None:
+        self._beats = 0
+        self._changed = asyncio.Condition()
+        self._pending: set[asyncio.Task[None]] = set()
+
+    def beat(self) -> None:
+        self._beats += 1
+        task = asyncio.create_task(self._notify())
+        self._pending.add(task)
+        task.add_done_callback(self._pending.discard)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def after(self, seen: int) -> int:
+        """Wait until there was a beat after number `seen`; the number of the newest."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._beats > seen)
+        return self._beats
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A service of the local nodo that we run for money."""
+
+    name: str
+    slot: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The daemon's parts, put together in app.py."""
+
+    view: ChainView
+    signer: Signer
+    submitter: Submitter
+    journal: Journal
+    content: ContentStore
+    inputs: InputStore
+    receipts: Path
+    services: Mapping[bytes, Offered]
+    policy: policy.Limits
+    limits: Limits
+    genesis_id: str
+    pulse: Pulse = field(default_factory=Pulse)
+    health: dict[str, str] = field(default_factory=dict)  # loops in trouble, with the reason
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    sighted: list[Tip] = field(default_factory=list)  # the newest tip, once there is one
+
+    @property
+    def tip(self) -> Tip:
+        return self.sighted[-1]
+
+
+class Service:
+    """One loop. Subclasses set `name` and `commands` and define `handle`."""
+
+    name: ClassVar[str]
+    commands: ClassVar[frozenset[Command]]
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def run(self) -> None:
+        """Forever: wait for a beat, take a step; after a failure wait a while longer each time."""
+        seen, pause = 0, FIRST_PAUSE
+        while True:
+            seen = await self.engine.pulse.after(seen)
+            if await guarded(self.engine, self.name, self.step()):
+                pause = FIRST_PAUSE
+            else:
+                await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+                pause = min(2 * pause, LONGEST_PAUSE)
+                self.engine.pulse.beat()
+
+    async def step(self) -> None:
+        """Carry out what is ours of every open task; one task's trouble does not keep the others waiting."""
+        troubles: list[AihdError] = []
+        for task in self.engine.journal.open_tasks():
+            command = decide(task, self.engine.tip.next_height, self.engine.limits)
+            if command in self.commands:
+                try:
+                    await self.handle(task, command)
+                except AihdError as error:
+                    log.warning(
+                        "failed", service=self.name, task=task.id.hex(), command=str(command), error=one_line(error)
+                    )
+                    troubles.append(error)
+        if troubles:
+            raise troubles[0]
+
+    async def handle(self, task: Task, command: Command) -> None:
+        raise TypeError(f"{type(self).__name__} names commands but does not handle them")
+
+
+async def guarded(engine: Engine, name: str, step: object) -> bool:
+    """Await one step; True if it went well. What went wrong is put where the status shows it."""
+    assert asyncio.iscoroutine(step)
+    try:
+        await step
+    except AihdError as error:
+        engine.health[name] = one_line(error)
+        return False
+    except Exception as error:
+        # Not ours, so a defect: shown and logged with its trace, and the loop goes on.
+        log.exception("defect", service=name)
+        engine.health[name] = f"defect: {one_line(error)}"
+        return False
+    engine.health.pop(name, None)
+    return True

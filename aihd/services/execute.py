@@ -1,0 +1,200 @@
+"""Runs a claimed task: input in, service started on nodo, output hashed into the content store, instance stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from aihd.core.task import Command, Stage, State, Task
+from aihd.errors import AihdError, UsageError, one_line
+from aihd.execution import inputs
+from aihd.execution.errors import ExecutionError
+from aihd.execution.files import save
+from aihd.execution.http import Sink, run_http
+from aihd.execution.inputs import StoredInput
+from aihd.nodo.gateway import GatewayClient, ServiceInstance
+from aihd.protocol import hashes
+from aihd.protocol.envelope import canonical_config
+from aihd.protocol.receipt import FullReceipt
+from aihd.services.engine import Engine, Service
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """How services are run: the gateway with our client id there, and the limits. Times are seconds, sizes bytes."""
+
+    gateway: GatewayClient
+    session: aiohttp.ClientSession
+    client_id: str
+    nodo_database: Path
+    start_timeout: float
+    connect_for: float
+    max_output: int
+    seconds_per_block: float
+
+
+class Execute(Service):
+    """Each task runs in an asyncio task of its own, so that a slow one keeps nobody waiting."""
+
+    name = "execute"
+    commands = frozenset({Command.FETCH_INPUT, Command.EXECUTE})
+
+    def __init__(self, engine: Engine, runtime: Runtime, group: asyncio.TaskGroup) -> None:
+        super().__init__(engine)
+        self._runtime = runtime
+        self._group = group
+        self._running: dict[bytes, asyncio.Task[None]] = {}
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    async def drained(self) -> None:
+        """Wait until nothing runs."""
+        while self._running:
+            await asyncio.wait(list(self._running.values()))
+
+    async def cancel(self) -> None:
+        """Stop what runs; its tasks are taken up again at the next start."""
+        for running in self._running.values():
+            running.cancel()
+        await self.drained()
+
+    async def recover(self) -> None:
+        """After a restart: stop the instances that the last run left behind, and run their tasks again."""
+        for task in self.engine.journal.open_tasks():
+            if task.instance is not None:
+                await self._stop(task.instance)
+            if task.state is State.RUNNING or task.instance is not None:
+                stage = Stage.INPUT if task.stage is Stage.RUNNING else task.stage
+                self.engine.journal.update(task.id, "taken up again", stage=stage, instance=None)
+
+    async def step(self) -> None:
+        self._cancel_ended()
+        await super().step()
+
+    def _cancel_ended(self) -> None:
+        """An execution whose task is over (deadline passed, claim reorganised away to a rival) is stopped."""
+        for task_id, running in self._running.items():
+            task = self.engine.journal.task(task_id)
+            if task.stage is not Stage.RUNNING and not running.done():
+                running.cancel()
+
+    async def handle(self, task: Task, command: Command) -> None:
+        if command is Command.FETCH_INPUT:
+            await self._fetch(task)
+        elif task.id not in self._running:
+            running = self._group.create_task(self._run(task), name=f"execute {task.id.hex()[:16]}")
+            self._running[task.id] = running
+            running.add_done_callback(lambda _: self._running.pop(task.id, None))
+
+    async def _fetch(self, task: Task) -> None:
+        engine = self.engine
+        try:
+            await engine.inputs.receive(task.id, task.input_commitment, inputs.fetch(task.locator))
+        except UsageError as error:
+            self._break(task, f"bad input: {one_line(error)}")
+            return
+        engine.journal.update(task.id, "input stored", stage=Stage.INPUT)
+        engine.pulse.beat()
+
+    async def _run(self, task: Task) -> None:
+        stored = self.engine.inputs.get(task.id)
+        if stored is None:
+            self._break(task, "the input is gone from the disk")
+            return
+        self.engine.journal.update(task.id, "execution started", stage=Stage.RUNNING)
+        try:
+            await self._execute(task, stored)
+        except AihdError as error:
+            log.warning("execution failed", task=task.id.hex(), error=one_line(error))
+            self._break(task, one_line(error))
+        finally:
+            self.engine.pulse.beat()
+
+    def _break(self, task: Task, reason: str) -> None:
+        self.engine.journal.update(task.id, "cannot be delivered", stage=Stage.BROKEN, note=reason)
+
+    async def _execute(self, task: Task, stored: StoredInput) -> None:
+        """One run; whatever happens, the instance is stopped afterwards."""
+        engine, runtime = self.engine, self._runtime
+        if task.claim_block is None or task.exec_deadline is None:
+            raise UsageError(f"task {task.id.hex()} was started before its claim was in a block")
+        seed = hashes.seed(task.claim_block, task.id, task.input_commitment)
+        environment = {name: value.encode() for name, value in stored.config.items()}
+        instance = await runtime.gateway.start_service(
+            task.service_hash,
+            client_id=runtime.client_id,
+            environment={**environment, "AIH_SEED": seed.hex().encode()},
+            timeout=runtime.start_timeout,
+        )
+        engine.journal.update(task.id, "instance started", instance=instance.token)
+        try:
+            async with engine.content.receive(runtime.max_output) as sink:
+                await self._call(task, instance, stored, sink)
+                output_hash, size = await sink.commit()
+        finally:
+            await asyncio.shield(self._stop(instance.token))
+        self._write_receipt(task, stored, seed, output_hash, size)
+
+    async def _call(self, task: Task, instance: ServiceInstance, stored: StoredInput, sink: Sink) -> None:
+        runtime = self._runtime
+        offered = self.engine.services[task.service_hash]
+        endpoints = instance.slots.get(offered.slot)
+        if not endpoints:
+            raise ExecutionError(f"the instance has no slot {offered.slot}, only {sorted(instance.slots)}")
+        left = (task.exec_deadline or 0) - self.engine.tip.next_height - self.engine.limits.release_margin
+        await run_http(
+            runtime.session,
+            endpoints[0],
+            offered.path,
+            stored.path,
+            connect_for=runtime.connect_for,
+            timeout=max(1.0, left * runtime.seconds_per_block),
+            limit=runtime.max_output,
+            sink=sink,
+        )
+
+    async def _stop(self, token: str) -> None:
+        """Stop an instance for sure. If that fails, status says so: it goes on costing."""
+        try:
+            await self._runtime.gateway.stop_service_confirmed(token, database=self._runtime.nodo_database)
+        except AihdError as error:
+            log.error("an instance may still run", error=one_line(error))
+            self.engine.health["instances"] = f"an instance may still run: {one_line(error)}"
+
+    def _write_receipt(self, task: Task, stored: StoredInput, seed: bytes, output_hash: bytes, size: int) -> None:
+        """Sign the output, keep the full receipt under its CID, and only then call the task done."""
+        engine = self.engine
+        params_hash = hashes.exec_params_hash(task.service_hash, seed, canonical_config(stored.config))
+        message = hashes.receipt_message(bytes.fromhex(engine.genesis_id), task.id, output_hash)
+        receipt = FullReceipt(
+            task_id=task.id.hex(),
+            service_hash=task.service_hash.hex(),
+            node=engine.signer.public_key.hex(),
+            input_commitment=task.input_commitment.hex(),
+            output_hash=output_hash.hex(),
+            output_size=size,
+            claim_block=(task.claim_block or b"").hex(),
+            seed=seed.hex(),
+            exec_params_hash=params_hash.hex(),
+            executed_height=engine.tip.height,
+            node_sig=engine.signer.sign_message(message).hex(),
+        )
+        save(engine.receipts / receipt.cid.hex(), receipt.document())
+        engine.journal.update(
+            task.id,
+            "executed",
+            stage=Stage.DONE,
+            instance=None,
+            output_hash=output_hash,
+            params_hash=params_hash,
+            receipt_cid=receipt.cid,
+        )
+        log.info("executed", task=task.id.hex(), output=output_hash.hex(), size=size)

@@ -1,0 +1,105 @@
+"""Looks at the chain at every new tip: what became of our transactions, and where each open task stands."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from aihd.chain.view import where_is
+from aihd.core.life import Life, Sighting
+from aihd.core.task import Command, Stage, State, Task, Where
+from aihd.services.engine import Engine, Service, guarded
+
+log = structlog.get_logger()
+
+
+class Reconcile(Service):
+    """The one that looks; its beat wakes the others."""
+
+    name = "reconcile"
+    commands = frozenset({Command.BREAK, Command.GIVE_UP, Command.CLOSE})
+
+    def __init__(self, engine: Engine, poll: float) -> None:
+        super().__init__(engine)
+        self._poll = poll
+
+    async def run(self) -> None:
+        """Poll for a new tip; a beat follows each look, so that time-driven work goes on between blocks too."""
+        while True:
+            if await guarded(self.engine, self.name, self.look()):
+                self.engine.pulse.beat()
+            await asyncio.sleep(self._poll)
+
+    async def look(self) -> None:
+        """One look: remember the tip, follow our transactions, refresh every open task, and end what has ended."""
+        engine = self.engine
+        tip = await engine.view.tip()
+        moved = not engine.sighted or engine.tip.info.header_id != tip.info.header_id
+        engine.sighted[:] = [tip]
+        if moved:
+            await engine.submitter.follow(tip)
+        for task in engine.journal.open_tasks():
+            await self._refresh(task)
+        await self.step()
+
+    async def _refresh(self, task: Task) -> None:
+        """Bring a task's record in line with the chain."""
+        engine = self.engine
+        life = await engine.view.life(task.id)
+        escrow = await engine.view.escrow(task.id) if life.claimed is None else None
+        where = where_is(escrow, life, engine.signer.public_key, engine.tip.next_height)
+        if where is None:
+            return  # nothing is known of it now: keep what we have and look again
+        changes = await self._changes(task, where, life, escrow)
+        known = asdict(task)
+        changes = {name: value for name, value in changes.items() if known[name] != value}
+        if changes:
+            after = engine.journal.update(task.id, "seen on chain", **changes)
+            if after.state is not task.state:
+                log.info("task", task=task.id.hex(), state=str(after.state), was=str(task.state), height=after.since)
+
+    async def _changes(self, task: Task, where: Where, life: Life, escrow: Sighting | None) -> dict[str, Any]:
+        changes: dict[str, Any] = {"where": where, "since": await self._since(where, life, escrow)}
+        if life.claimed is not None and where is not Where.LOST:
+            terms = life.claimed.content
+            changes.update(
+                claim_height=terms.claim_height, claim_block=life.claim_block, exec_deadline=terms.exec_deadline
+            )
+        if life.rating is not None:
+            rating = life.rating.content
+            both = bool(rating.client_commitment and rating.node_commitment)
+            changes.update(
+                commit_deadline=rating.commit_deadline,
+                reveal_deadline=rating.reveal_deadline,
+                client_mark=rating.client_mark,
+                may_reveal=both,
+            )
+        return changes
+
+    async def _since(self, where: Where, life: Life, escrow: Sighting | None) -> int | None:
+        """Height of the block that brought the task where it is."""
+        view = self.engine.view
+        if where is Where.OPEN:
+            return escrow.height if escrow else None
+        if where is Where.LOST:
+            return await view.spender_height(escrow) if escrow else life.claim_height
+        if where is Where.SETTLED and life.rating is not None:
+            return await view.spender_height(Sighting(life.rating.box, None, None, life.rating_spent_by))
+        if where is Where.TIMED_OUT and life.claimed is not None:
+            return await view.spender_height(Sighting(life.claimed.box, None, None, life.claimed_spent_by))
+        return life.since
+
+    async def handle(self, task: Task, command: Command) -> None:
+        journal = self.engine.journal
+        if command is Command.BREAK:
+            reason = "no input came in time" if task.state is State.AWAITING_INPUT else "it did not end in time"
+            journal.update(task.id, "cannot be delivered", stage=Stage.BROKEN, note=reason)
+        elif command is Command.GIVE_UP:
+            journal.update(task.id, "given up", where=Where.LOST, final=True, note="it was not claimed in time")
+        else:
+            after = journal.update(task.id, "closed", final=True)
+            self.engine.inputs.delete(task.id)
+            log.info("closed", task=task.id.hex(), state=str(after.state))

@@ -1,0 +1,126 @@
+"""Keeps the facts that a status is made of: for the page while we run, and in the journal for when we do not."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from aihd.core.task import Limits
+from aihd.core.views import Facts, WalletFacts, status
+from aihd.errors import AihdError, one_line
+from aihd.ops.notify import Notifier
+from aihd.ops.web import Health
+from aihd.protocol.trees import address_of
+from aihd.services.engine import Engine
+from aihd.store.journal import Journal
+
+log = structlog.get_logger()
+
+KEY: Final = "report"
+SILENCE: Final = 600.0  # seconds without a look at the chain after which we are not healthy
+EVERY: Final = 5.0
+
+
+class Report:
+    """The newest facts of a running daemon."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._wallet: WalletFacts | None = None
+        self._height: int | None = None
+        self._at = time.monotonic()
+
+    def document(self) -> dict[str, Any]:
+        """The status document now."""
+        engine = self._engine
+        return status(facts_of(engine.journal, self._height, self._wallet, engine.health, engine.limits, running=True))
+
+    def healthy(self) -> Health:
+        silent = time.monotonic() - self._at
+        return Health(silent < SILENCE, f"last look at the chain {silent:.0f} s ago, height {self._height}")
+
+    def ready(self) -> Health:
+        troubles = self._engine.health
+        if self._wallet is None:
+            return Health(False, "the wallet has not been read yet")
+        return Health(not troubles, "; ".join(f"{k}: {v}" for k, v in troubles.items()) or "at work")
+
+    async def keep(self, notifier: Notifier, watchdog: float | None) -> None:
+        """Forever: after each beat, refresh the facts, write them down, and tell systemd that there was progress."""
+        seen = 0
+        while True:
+            seen = await self._engine.pulse.after(seen)
+            try:
+                await self._refresh()
+            except AihdError as error:
+                self._engine.health["report"] = one_line(error)
+                continue
+            self._engine.health.pop("report", None)
+            notifier.status(self.document()["sentence"])
+            if watchdog is not None and self.healthy().ok:
+                notifier.watchdog()
+
+    async def _refresh(self) -> None:
+        engine = self._engine
+        situation = await engine.submitter.situation()
+        tree = engine.signer.tree
+        address = address_of(tree, engine.view.prefix)
+        confirmed = sum(box.value for box in await engine.view.explorer.unspent_by_address(address))
+        available = sum(box.value for box in situation.funds.boxes)
+        bond = situation.bond.content if situation.bond else None
+        self._wallet = WalletFacts(
+            address,
+            confirmed,
+            max(0, confirmed - available),
+            bond.amount if bond else 0,
+            bond.committed if bond else 0,
+            bond.score if bond else 0,
+        )
+        self._height, self._at = situation.tip.height, time.monotonic()
+        snapshot = {
+            "height": self._height,
+            "wallet": asdict(self._wallet),
+            "troubles": engine.health,
+            "at": time.time(),
+        }
+        engine.journal.remember(KEY, json.dumps(snapshot))
+
+
+def facts_of(
+    journal: Journal,
+    height: int | None,
+    wallet: WalletFacts | None,
+    troubles: Mapping[str, str],
+    limits: Limits,
+    *,
+    running: bool,
+) -> Facts:
+    return Facts(
+        running,
+        journal.meta().get("market", ""),
+        height,
+        wallet,
+        tuple(journal.open_tasks()),
+        journal.states(),
+        journal.declines(),
+        dict(troubles),
+        limits,
+    )
+
+
+def status_on_disk(database: Path, limits: Limits, *, running: bool) -> dict[str, Any]:
+    """The status document from the journal alone, with the facts of the daemon's last report."""
+    with Journal(database, read_only=True) as journal:
+        last = json.loads(journal.meta().get(KEY, "{}"))
+        wallet = WalletFacts(**last["wallet"]) if "wallet" in last else None
+        troubles = dict(last.get("troubles", {})) if running else {}
+        age = time.time() - last.get("at", time.time())
+        if running and age > SILENCE:
+            troubles["report"] = f"no sign of life for {age:.0f} s"
+        return status(facts_of(journal, last.get("height"), wallet, troubles, limits, running=running))

@@ -1,0 +1,62 @@
+"""Ends a claimed task on the chain: with a receipt that releases the payment, or with an honest failure that returns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aihd.chain.submitter import Intent
+from aihd.chain.view import Situation
+from aihd.core.task import Command, Task
+from aihd.errors import InvariantError
+from aihd.protocol import hashes, plans
+from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, On
+from aihd.protocol.funding import Plan
+from aihd.services.engine import Engine, Service
+
+# What a failure receipt says of the cause. One kind for now: its evidence is the hash of our note.
+UNABLE = 1
+
+
+class Settle(Service):
+    """Release what was executed, admit what was not."""
+
+    name = "settle"
+    commands = frozenset({Command.RELEASE, Command.FAIL})
+
+    def __init__(self, engine: Engine, payout: bytes | None) -> None:
+        """`payout` is the tree that earnings go to; None keeps them in the wallet."""
+        super().__init__(engine)
+        self._payout = payout
+
+    async def handle(self, task: Task, command: Command) -> None:
+        engine = self.engine
+        # Release and failure spend the same box, so they are one intent: never both.
+        intent = Intent("end", task.id)
+        if engine.journal.has_live(intent.key):
+            return
+        claimed = (await engine.view.life(task.id)).claimed
+        if claimed is None or await engine.view.node.box(claimed.id) is None:
+            return  # the node does not see it yet, or no more: the next look decides
+        end = self._release if command is Command.RELEASE else self._fail
+
+        def build(situation: Situation) -> Plan | None:
+            return None if situation.bond is None else end(task, claimed, situation.bond, situation)
+
+        await engine.submitter.transact(intent, build)
+
+    def _release(self, task: Task, claimed: On[ClaimedTask], bond: On[Bond], situation: Situation) -> Plan:
+        if task.output_hash is None or task.params_hash is None or task.receipt_cid is None:
+            raise InvariantError(f"task {task.id.hex()} is executed without an output")
+        signature = self._signature(hashes.receipt_message, task, task.output_hash)
+        receipt = plans.receipt_for(claimed, task.output_hash, task.params_hash, signature, task.receipt_cid)
+        return plans.release(situation.market, claimed, bond, receipt, situation.funds, payout=self._payout)
+
+    def _fail(self, task: Task, claimed: On[ClaimedTask], bond: On[Bond], situation: Situation) -> Plan:
+        evidence = hashes.blake2b256(task.note.encode())
+        signature = self._signature(hashes.failure_message, task, evidence)
+        height = situation.market.height
+        failure = FailureReceipt(task.id, claimed.content.node, UNABLE, evidence, height, signature)
+        return plans.fail(situation.market, claimed, bond, failure, situation.funds)
+
+    def _signature(self, message: Callable[[bytes, bytes, bytes], bytes], task: Task, content: bytes) -> bytes:
+        return self.engine.signer.sign_message(message(bytes.fromhex(self.engine.genesis_id), task.id, content))

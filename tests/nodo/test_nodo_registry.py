@@ -1,0 +1,60 @@
+"""Reading nodo's registry, and loading our message classes beside nodo's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aihd.errors import DependencyError
+from aihd.nodo.pb import aihd_celaut_pb2 as pb
+from aihd.nodo.registry import METADATA, REGISTRY, LocalService, list_services
+
+A, B, C, D = (digit * 64 for digit in "abcd")
+
+
+def _metadata(*tags: str) -> bytes:
+    return pb.Metadata(hashtag=pb.Metadata.HashTag(tag=tags)).SerializeToString()
+
+
+def test_list_services__when__entries_lack_metadata_or_are_no_ids__then__left_out(tmp_path: Path) -> None:
+    for name in (A, B, C, "f" * 63, "F" * 64, "README"):
+        (tmp_path / REGISTRY).mkdir(exist_ok=True)
+        (tmp_path / REGISTRY / name).write_bytes(b"service")
+    (tmp_path / REGISTRY / D).mkdir()  # a service in blocks is a folder
+    (tmp_path / METADATA).mkdir()
+    for name, content in ((A, _metadata()), (B, _metadata("name", "other")), (D, _metadata("blocks"))):
+        (tmp_path / METADATA / name).write_bytes(content)
+    assert list_services(tmp_path) == (
+        LocalService(bytes.fromhex(A), ""),
+        LocalService(bytes.fromhex(B), "name"),
+        LocalService(bytes.fromhex(D), "blocks"),
+    )
+
+
+def test_list_services__when__metadata_is_garbage__then__left_out(tmp_path: Path) -> None:
+    for kind, content in ((REGISTRY, b"service"), (METADATA, b"\xff\xff")):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / A).write_bytes(content)
+    assert list_services(tmp_path) == ()
+
+
+def test_list_services__when__there_is_no_registry__then__error_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(DependencyError, match=f"{REGISTRY} cannot be read: No such file"):
+        list_services(tmp_path)
+
+
+def test_messages__when__nodo_s_own_classes_are_loaded_before__then__no_clash_in_the_descriptor_pool() -> None:
+    program = """
+from google.protobuf import descriptor_pb2, descriptor_pool
+for name, package, message in (("buffer.proto", "buffer", "Buffer"), ("celaut.proto", "celaut", "Service")):
+    file = descriptor_pb2.FileDescriptorProto(name=name, package=package, syntax="proto3")
+    file.message_type.add(name=message)
+    descriptor_pool.Default().Add(file)
+from aihd.nodo.pb import aihd_buffer_pb2, aihd_celaut_pb2
+print(aihd_celaut_pb2.Service.DESCRIPTOR.full_name, aihd_buffer_pb2.Buffer.DESCRIPTOR.full_name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("aihd.celaut.Service aihd.buffer.Buffer\n", "")

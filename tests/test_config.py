@@ -1,0 +1,336 @@
+"""Where settings come from, which win, and how every mistake is told."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from aihd.config import DEFAULT_FILE, Section, Service, Settings, config_example, load_settings, required
+from aihd.config_values import HostPort
+from aihd.errors import ConfigError, Exit
+from aihd.protocol.units import NanoErg
+
+MAINNET_ADDRESS = "9eatpGQdYNjTi5ZZLK7Bo7C3ms6oECPnxbQTRn6sDcBNLMYSCa8"
+WORDS = "slow silly start wash bundle suffer bulb ancient height spin express remind today effort helmet"
+NO_FILE = Path("/dev/null")  # keeps the tests from the configuration of the machine
+WriteToml = Callable[[str], Path]
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> WriteToml:
+    def write(text: str) -> Path:
+        path = tmp_path / "aihd.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def problems(
+    path: Path | None = None, env: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> list[str]:
+    """The lines of the one ConfigError, without the first; the count in the first has been checked."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path or NO_FILE, env or {}, overrides or {})
+    assert caught.value.exit_code is Exit.CONFIG
+    first, *lines = str(caught.value).splitlines()
+    assert first == ("1 problem" if len(lines) == 1 else f"{len(lines)} problems") + " in the configuration:"
+    return [line.strip() for line in lines]
+
+
+# --- sources
+
+
+def test_load__when__nothing_is_set__then__defaults() -> None:
+    settings = load_settings(NO_FILE, {}, {})
+    assert settings.chain.network == "mainnet"
+    assert settings.chain.poll == 15
+    assert settings.wallet.fee == NanoErg(1_100_000)
+    assert settings.policy.max_input == 100_000_000
+    assert settings.ops.listen == HostPort("127.0.0.1", 9464)
+    assert settings.services == ()
+
+
+@pytest.mark.skipif(DEFAULT_FILE.exists(), reason="this machine has a configuration")
+def test_load__when__no_file_is_named_and_the_usual_one_is_not_there__then__defaults() -> None:
+    assert load_settings(None, {}, {}) == Settings()
+
+
+def test_load__when__all_sources_set_a_key__then__flag_beats_variable_beats_file_beats_default(toml: WriteToml) -> None:
+    file = toml('[chain]\npoll = "1 s"\nfinal_depth = 11\n[policy]\nmax_open_tasks = 1\n')
+    env = {"AIHD_CHAIN__POLL": "2 s", "AIHD_CHAIN__FINAL_DEPTH": "12"}
+    settings = load_settings(file, env, {"chain.poll": "3 s"})
+    assert (settings.chain.poll, settings.chain.final_depth, settings.policy.max_open_tasks) == (3, 12, 1)
+    assert settings.chain.network == "mainnet"
+
+
+def test_load__when__file_is_named_by_variable__then__it_is_read_unless_the_flag_names_another(
+    toml: WriteToml, tmp_path: Path
+) -> None:
+    named = toml("[chain]\nfinal_depth = 11\n")
+    other = tmp_path / "other.toml"
+    other.write_text("[chain]\nfinal_depth = 12\n")
+    assert load_settings(None, {"AIHD_CONFIG": str(named)}, {}).chain.final_depth == 11
+    assert load_settings(other, {"AIHD_CONFIG": str(named)}, {}).chain.final_depth == 12
+
+
+def test_load__when__process_environment_has_variables__then__only_the_given_ones_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIHD_CHAIN__FINAL_DEPTH", "99")
+    monkeypatch.setenv("CHAIN", '{"final_depth": 98}')
+    assert load_settings(NO_FILE, {}, {}).chain.final_depth == 10
+
+
+def test_load__when__value_is_empty_or_none__then__it_counts_as_not_set() -> None:
+    settings = load_settings(
+        NO_FILE, {"AIHD_WALLET__PAYOUT_ADDRESS": ""}, {"chain": {"poll": None}, "ops.listen": None}
+    )
+    assert settings == load_settings(NO_FILE, {}, {})
+
+
+def test_load__when__overrides_are_nested_and_dotted__then__both_apply() -> None:
+    settings = load_settings(NO_FILE, {}, {"ops": {"log_level": "debug"}, "ops.log_format": "json"})
+    assert (settings.ops.log_level, settings.ops.log_format) == ("debug", "json")
+
+
+@pytest.mark.parametrize(
+    "text", ["http://a:1,http://b:2/", '["http://a:1", "http://b:2"]', " http://a:1 , http://b:2 "]
+)
+def test_load__when__variable_holds_a_list__then__json_or_commas(text: str) -> None:
+    assert load_settings(NO_FILE, {"AIHD_CHAIN__NODE_URLS": text}, {}).chain.node_urls == ("http://a:1", "http://b:2")
+
+
+def test_load__when__variable_holds_services__then__json_tables() -> None:
+    env = {"AIHD_SERVICES": '[{"name": "word-count", "slot": 5000, "min_payment": "0.02 ERG"}]'}
+    assert load_settings(NO_FILE, env, {}).services == (
+        Service.model_validate({"name": "word-count", "slot": 5000, "min_payment": "0.02 ERG"}),
+    )
+
+
+def test_load__when__systemd_passes_credentials__then__they_are_the_lowest_default(tmp_path: Path) -> None:
+    (tmp_path / "aihd-mnemonic").write_text(WORDS)
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert load_settings(NO_FILE, env, {}).wallet.mnemonic_file == tmp_path / "aihd-mnemonic"
+    assert load_settings(NO_FILE, env, {}).wallet.password_file is None
+    assert load_settings(NO_FILE, env, {"wallet.mnemonic_file": "/else"}).wallet.mnemonic_file == Path("/else")
+
+
+def test_settings__when__loaded_twice__then__equal_and_unchangeable() -> None:
+    settings = load_settings(NO_FILE, {}, {})
+    assert settings == load_settings(NO_FILE, {}, {})
+    assert settings != load_settings(NO_FILE, {}, {"chain.poll": "1 s"})
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.chain.poll = 1.0
+
+
+def test_settings__when__folders_are_set__then__files_beneath_follow(tmp_path: Path) -> None:
+    settings = load_settings(NO_FILE, {}, {"ops.data_dir": str(tmp_path), "nodo.storage": "/n"})
+    assert settings.database == tmp_path / "aihd.sqlite"
+    assert settings.content_dir == tmp_path / "content"
+    assert settings.lock_file == tmp_path / "aihd.lock"
+    assert settings.nodo.database_file == Path("/n/database.sqlite")
+    assert settings.nodo.registry_dir == Path("/n/__registry__")
+    assert load_settings(NO_FILE, {}, {"nodo.database": "/d"}).nodo.database_file == Path("/d")
+
+
+# --- mistakes
+
+
+def test_load__when__many_things_are_wrong__then__each_has_its_line_with_its_source(toml: WriteToml) -> None:
+    file = toml('[chain]\nnetwrk = "x"\npoll = 5\n[[services]]\nhash = "ab"\nslot = 80\n')
+    lines = problems(file, {"AIHD_POLICY__MAX_OPEN_TASKS": "99"}, {"ops.log_level": "loud"})
+    assert lines == [
+        f'chain.poll = 5 ({file}): 5 has no unit: write a duration as "30 s", "5 min" or "2 h"',
+        f"chain.netwrk ({file}): unknown key; did you mean chain.network?",
+        "policy.max_open_tasks = '99' (AIHD_POLICY__MAX_OPEN_TASKS): should be less than or equal to 48",
+        f"services[0].hash = 'ab' ({file}): should be 64 hexadecimal digits, the id that nodo shows for the service",
+        "ops.log_level = 'loud' (command line): should be 'debug', 'info', 'warning' or 'error'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("env", "line"),
+    [
+        (
+            {"AIHD_CHAIN_NETWORK": "devnet"},
+            "chain_network (AIHD_CHAIN_NETWORK): unknown key; did you mean AIHD_CHAIN__NETWORK?",
+        ),
+        ({"AIHD_CHIAN__NETWORK": "x"}, "chian (AIHD_CHIAN): unknown key; did you mean AIHD_CHAIN?"),
+        ({"AIHD_OPS__DATADIR": "/x"}, "ops.datadir (AIHD_OPS__DATADIR): unknown key; did you mean AIHD_OPS__DATA_DIR?"),
+        (
+            {"AIHD_NODO__MAX_INPUT": "x"},
+            "nodo.max_input (AIHD_NODO__MAX_INPUT): unknown key; did you mean AIHD_POLICY__MAX_INPUT?",
+        ),
+        ({"AIHD_BOND__ZZZ": "x"}, "bond.zzz (AIHD_BOND__ZZZ): unknown key; known are endpoint"),
+    ],
+)
+def test_load__when__variable_is_unknown__then__nearest_is_named_as_a_variable(env: dict[str, str], line: str) -> None:
+    assert problems(env=env) == [line]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("chain.network", "minenet", "should be 'mainnet', 'testnet' or 'devnet'"),
+        ("chain.node_urls", [], "should have at least 1 item"),
+        ("chain.node_urls", ["localhost:9053"], "chain.node_urls[0] = 'localhost:9053'"),
+        ("chain.node_urls", "[1", "is not the JSON list it begins as"),
+        ("chain.final_depth", True, "should be a whole number"),
+        ("chain.final_depth", 2.0, "should be a whole number"),
+        ("chain.poll", "0 s", "should be longer than nothing"),
+        ("chain.deployment", "deployment.json", "should be an absolute path"),
+        ("chain.network", "testnet", "names the explorer of mainnet, but network is 'testnet'"),
+        ("wallet.fee", "0.0011", 'write an amount as "0.05 ERG"'),
+        ("wallet.fee", "0.0009 ERG", "should be at least 0.001 ERG"),
+        (
+            "wallet.max_spend_per_day",
+            "1 ERG",
+            "max_spend_per_hour (2 ERG) should not be more than max_spend_per_day (1 ERG)",
+        ),
+        ("wallet.payout_address", MAINNET_ADDRESS[:-1] + "9", "is not an Ergo address"),
+        ("nodo.gateway", "50051", "should be host:port"),
+        ("nodo.gateway", "host:99999", "should be host:port"),
+        ("policy.max_input", "100", 'write a size as "100 MB"'),
+        ("bond.endpoint", "ftp://x", "should be an http or https address"),
+        ("bond.endpoint", "https://" + "x" * 200, "should be at most 200 bytes"),
+        ("services", [{"hash": "0" * 64}], "services[0].slot (command line): is missing"),
+        ("services", [{"slot": 1}], "should have a hash or a name, and not both"),
+        ("services", [{"slot": 1, "name": "a"}, {"slot": 2, "name": "a"}], "a is listed twice"),
+        ("services", [{"slot": 0, "name": "a"}], "should be greater than or equal to 1"),
+        ("services", ["a"], "should be a table of keys"),
+        ("ops", "x", "should be a table of keys"),
+    ],
+)
+def test_load__when__value_is_wrong__then__one_line_says_what_is_right(key: str, value: object, says: str) -> None:
+    (line,) = problems(overrides={key: value})
+    assert says in line
+    assert key.split(".")[0] in line
+
+
+def test_load__when__payout_address_is_of_another_network__then__refused() -> None:
+    testnet = {"chain.network": "testnet", "chain.explorer_urls": ["http://e"]}
+    (line,) = problems(overrides={**testnet, "wallet.payout_address": MAINNET_ADDRESS})
+    assert line == f"wallet.payout_address = '{MAINNET_ADDRESS}': is not an address of testnet"
+    assert (
+        load_settings(NO_FILE, {}, {"wallet.payout_address": MAINNET_ADDRESS}).wallet.payout_address == MAINNET_ADDRESS
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("[chain\n", r"is not TOML: .*line 1, column 7"), ("[chain]\na = 1\na = 2\n", r"is not TOML: .*line 3")],
+)
+def test_load__when__file_is_not_toml__then__line_and_column(toml: WriteToml, text: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_settings(toml(text), {}, {})
+
+
+def test_load__when__file_cannot_be_read__then__it_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml cannot be read \(No such file or directory\)"):
+        load_settings(tmp_path / "nowhere.toml", {}, {})
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(None, {"AIHD_CONFIG": str(tmp_path)}, {})
+    (tmp_path / "latin").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ConfigError, match="latin is not UTF-8 text"):
+        load_settings(tmp_path / "latin", {}, {})
+
+
+# --- secrets
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"AIHD_MNEMONIC": WORDS},
+        {"AIHD_WALLET__MNEMONIC": WORDS},
+        {"AIHD_WALLET_PASSWORD": WORDS},
+        {"AIHD_CHAIN__NODE_API_KEY": WORDS},
+        {"AIHD_WALLET__SEED": WORDS},
+    ],
+)
+def test_load__when__secret_is_a_value__then__refused_with_the_way_to_do_it(env: dict[str, str]) -> None:
+    (line,) = problems(env=env)
+    assert "a secret may not stand in the configuration or in a variable" in line
+    assert "wallet.mnemonic_file" in line
+    assert next(iter(env)) in line
+    assert WORDS not in line
+
+
+def test_load__when__secret_stands_where_its_file_belongs__then__it_is_not_repeated(toml: WriteToml) -> None:
+    file = toml(f'[wallet]\nmnemonic_file = "{WORDS}"\npassword = "hunter2"\n')
+    lines = problems(file, {"AIHD_BOND__ENDPOINT": "https://me:hunter2@host/"})
+    assert len(lines) == 3
+    assert "(not shown)" in lines[0]
+    assert not any(word in line for line in lines for word in ("silly", "hunter2"))
+
+
+def test_load__when__it_fails__then__no_chained_error_carries_the_value() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(NO_FILE, {"AIHD_WALLET__MNEMONIC": WORDS}, {})
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None
+
+
+def test_required__when__value_is_missing__then__key_and_variable_are_named() -> None:
+    assert required("x", "chain.deployment") == "x"
+    with pytest.raises(ConfigError, match=r"chain\.deployment is not set: .* or as AIHD_CHAIN__DEPLOYMENT"):
+        required(None, "chain.deployment")
+
+
+# --- the example and the dump
+
+
+def sections() -> Iterator[tuple[str, type[BaseModel]]]:
+    for name in Settings.model_fields:
+        yield name, Service if name == "services" else type(getattr(Settings(), name))
+
+
+def uncommented() -> str:
+    return re.sub(r"^#(?=\[\[|\w+ = )", "", config_example(), flags=re.MULTILINE)
+
+
+def test_example__when__loaded_as_it_is__then__the_same_as_no_file(toml: WriteToml) -> None:
+    assert load_settings(toml(config_example()), {}, {}) == load_settings(NO_FILE, {}, {})
+
+
+def test_example__when__everything_is_set__then__every_key_is_there_with_its_true_default(toml: WriteToml) -> None:
+    settings = load_settings(toml(uncommented()), {}, {})
+    tables = tomllib.loads(uncommented())
+    tables["services"] = {key: value for table in tables["services"] for key, value in table.items()}
+    for name, section in sections():
+        assert set(tables[name]) == set(section.model_fields), name
+        loaded = settings.services[0] if name == "services" else getattr(settings, name)
+        for key, field in section.model_fields.items():
+            if not field.is_required() and field.default is not None:
+                assert getattr(loaded, key) == field.default, f"{name}.{key}"
+
+
+def test_example__when__key_has_no_default__then__it_says_so_before() -> None:
+    lines = config_example().splitlines()
+    for name, section in sections():
+        for key, field in section.model_fields.items():
+            if field.default is None and (name, key) != ("services", "name"):
+                before = [lines[at - 1] for at, line in enumerate(lines) if line.startswith(f"#{key} = ")]
+                assert any("No default" in line for line in before), f"{name}.{key}"
+
+
+def test_describe__when__read_back__then__the_same_settings(toml: WriteToml) -> None:
+    settings = load_settings(
+        toml(uncommented()), {}, {"chain.node_urls": ["http://[::1]:9053"], "ops.listen": "[::1]:0"}
+    )
+    assert load_settings(toml(settings.describe()), {}, {}) == settings
+    assert "# payout_address is not set" in load_settings(NO_FILE, {}, {}).describe()
+
+
+def test_sections__when__listed__then__none_can_take_a_secret() -> None:
+    for _, section in sections():
+        assert issubclass(section, Section)
+        secrets = [key for key in section.model_fields if re.search("mnemonic|password|secret|seed|key", key)]
+        assert all(key.endswith("_file") for key in secrets)
