@@ -13,14 +13,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ergo_lib_python.chain import Constant
+from ergo_lib_python.chain import Constant, NetworkPrefix
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aihd.chain.appkit import Appkit
 from aihd.errors import ConfigError
 from aihd.protocol import constants
 from aihd.protocol.deployment import SLOT_NAMES, Deployment, Guard, Template, slot_marker
-from aihd.protocol.trees import explorer_template_hash, node_template_hash
+from aihd.protocol.hashes import blake2b256
+from aihd.protocol.trees import address_of, explorer_template_hash, node_template_hash
 from aihd.resources import resource
 
 COMPILER: Final = "ergo-appkit 5.0.0, ErgoTree v0, constants segregated"
@@ -106,6 +107,30 @@ def differences(appkit: Appkit) -> list[Difference]:
 
 def make_deployment(*, network: str, bond_token: bytes, treasury: bytes) -> Deployment:
     return Deployment.make(templates(), network=network, bond_token=bond_token, treasury=treasury)
+
+
+def describe(deployment: Deployment) -> dict[str, Any]:
+    """Every address, tree and hash of a deployment, hashes and trees in hex."""
+    prefix = NetworkPrefix.Testnet if deployment.network == "testnet" else NetworkPrefix.Mainnet
+    guards = [
+        {
+            "guard": str(guard),
+            "address": address_of(tree, prefix),
+            "tree": tree.hex(),
+            "blake2b256": blake2b256(tree).hex(),
+            "template_sha256": explorer_template_hash(tree),
+            "template_blake2b256": node_template_hash(tree),
+        }
+        for guard, tree in deployment.trees.items()
+    ]
+    return {
+        "id": deployment.id,
+        "version": constants.VERSION,
+        "network": deployment.network,
+        "bond_token": deployment.bond_token.hex(),
+        "treasury": address_of(deployment.treasury, prefix),
+        "guards": guards,
+    }
 
 
 def write_deployment(path: Path, deployment: Deployment, genesis_id: str) -> None:

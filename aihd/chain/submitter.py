@@ -106,6 +106,17 @@ class Submitter:
         after = sum(output.value for output in plan.outputs if output.tree == mine)
         return TxRecord(str(tx.id), intent.key, plan.kind, intent.task_id, bytes(tx), plan.fee, before - after)
 
+    async def confirmed(self, record: TxRecord, poll: float) -> int:
+        """Follow until a transaction is in a block; its height. SigningError when it was dropped instead."""
+        while True:
+            await self.follow(await self._view.tip())
+            now = next(tx for tx in self._journal.transactions() if tx.id == record.id)
+            if now.status is TxStatus.DROPPED:
+                raise SigningError(f"{now.kind}: {now.note}")
+            if now.height is not None:
+                return now.height
+            await asyncio.sleep(poll)
+
     async def follow(self, tip: Tip) -> None:
         """Once for each new tip: what became of every live transaction, and send again what is not in a block."""
         async with self._lock:

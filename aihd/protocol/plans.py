@@ -31,7 +31,6 @@ from aihd.protocol.constants import (
     MIN_BOX,
     RATING_VALUE,
     RECEIPT_VALUE,
-    SLACK,
     WINDOW_MAX,
     WINDOW_MIN,
 )
@@ -41,6 +40,8 @@ from aihd.protocol.trees import p2pk_tree
 
 # Declared heights lie in the middle of what the guards allow: as many blocks to be late as to be early.
 RATING_WINDOW: Final = (WINDOW_MIN + WINDOW_MAX) // 2
+# A bond takes part in lotteries from the block after `born` on, so this lead is kept short.
+BIRTH_LEAD: Final = 5
 MINTER_VALUE: Final = 2 * MIN_BOX
 BOND_SUPPLY: Final = 2**62
 
@@ -75,7 +76,7 @@ def deploy(market: Market, funds: Funds) -> Plan:
 
 def open_bond(market: Market, minter: On[Minter], funds: Funds, *, node: bytes, amount: int, endpoint: str) -> Plan:
     """Stake `amount` nanoERG for `node` (33-byte key), reachable at `endpoint` (URL)."""
-    born = market.height + SLACK // 2
+    born = market.height + BIRTH_LEAD
     bond = Bond(node, amount, born=born, last_activity=born, endpoint=endpoint)
     ((token, supply),) = minter.tokens
     named = (

@@ -226,6 +226,21 @@ class Journal:
         where, values = ("", ()) if task_id is None else (" WHERE task_id = ?", (task_id,))
         return [_tx(row) for row in self._db.execute(f"SELECT * FROM transactions{where} ORDER BY seq", values)]  # noqa: S608
 
+    # -- posts of a client
+
+    def save_post(self, post_id: bytes, data: Mapping[str, Any]) -> None:
+        """Add or replace what is kept of a task that we posted."""
+        with self._atomic() as db:
+            db.execute("INSERT OR REPLACE INTO posts VALUES (?, ?)", (post_id, json.dumps(data)))
+
+    def post(self, post_id: bytes) -> dict[str, Any] | None:
+        row = self._db.execute("SELECT data FROM posts WHERE id = ?", (post_id,)).fetchone()
+        return json.loads(row["data"]) if row else None
+
+    def posts(self) -> list[bytes]:
+        """Ids of the tasks that we posted, newest first."""
+        return [row["id"] for row in self._db.execute("SELECT id FROM posts ORDER BY rowid DESC")]
+
     # -- declines and events
 
     def decline(self, code: str, sentence: str) -> None:

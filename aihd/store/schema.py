@@ -74,6 +74,9 @@ CREATE TABLE transactions (
 CREATE UNIQUE INDEX transactions_intent ON transactions (intent) WHERE status <> 'dropped';
 CREATE INDEX transactions_live ON transactions (status) WHERE status IN ('pending', 'mined');
 
+-- What a client must not forget about a task it posted: the salt of its input, its mark and the salt of that.
+CREATE TABLE posts (id BLOB PRIMARY KEY, data TEXT NOT NULL) STRICT;
+
 CREATE TABLE declines (code TEXT PRIMARY KEY, count INTEGER NOT NULL, last TEXT NOT NULL) STRICT;
 """
 

@@ -1,0 +1,304 @@
+"""A client of the market: post a task, bring its input, take its output, verify, rate, and get the money back when nobody delivers.
+
+Everything that must not be forgotten (salts, marks, signed transactions) is in the journal before it is used, so each verb can be
+repeated after a crash and goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+
+from aihd.chain.signer import Signer
+from aihd.chain.submitter import Intent, Submitter
+from aihd.chain.view import ChainView, Situation
+from aihd.client.upload import commitment_of, upload
+from aihd.client.verify import Evidence, Finding, verify
+from aihd.core.life import Life
+from aihd.core.task import Where
+from aihd.errors import DependencyError, TemporaryError, UsageError, one_line
+from aihd.execution.exchange import PREFIX
+from aihd.protocol import plans
+from aihd.protocol.boxes import Bond, On, TaskEscrow
+from aihd.protocol.constants import VERSION
+from aihd.protocol.funding import Funds, Plan
+from aihd.protocol.plans import Market, Side
+from aihd.store.journal import Journal
+
+DELIVERY: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a client wants. `payment` is nanoERG, the windows are blocks, `allowed` are node keys (33 bytes; empty = any)."""
+
+    service_hash: bytes
+    payment: int
+    claim_window: int
+    exec_window: int
+    selection_window: int = 0
+    min_reputation: int = 0
+    allowed: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What is kept of a task that was posted; salts in hex."""
+
+    input_path: str
+    config: dict[str, str]
+    salt: str
+    mark: int | None = None
+    mark_salt: str | None = None
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a task stands now, `height` being the tip's."""
+
+    where: Where
+    height: int
+    life: Life
+
+
+class Client:
+    """One client wallet on one market."""
+
+    def __init__(
+        self,
+        view: ChainView,
+        signer: Signer,
+        submitter: Submitter,
+        journal: Journal,
+        session: aiohttp.ClientSession,
+        *,
+        genesis_id: str,
+        poll: float,
+    ) -> None:
+        self.view = view
+        self.signer = signer
+        self._submitter = submitter
+        self._journal = journal
+        self._session = session
+        self._genesis_id = genesis_id
+        self._poll = poll
+        self._followed = ""
+
+    # -- verbs
+
+    async def post(self, order: Order, input_path: Path, config: Mapping[str, str]) -> bytes:
+        """Lock the payment for one run; the task id. The salt of the input is on the disk before anything is sent."""
+        salt = secrets.token_bytes(32)
+        commitment = commitment_of(salt, config, input_path)
+        post = Post(str(input_path.resolve()), dict(config), salt.hex())
+        difficulty = sum(1 + max(0, bond.content.score) for bond in await self.view.bonds())
+        posted: list[bytes] = []
+
+        def build(situation: Situation) -> Plan:
+            terms = self._terms(order, commitment, situation.market.height, max(1, difficulty))
+            plan = plans.post(situation.market, terms, situation.funds)
+            posted.append(bytes(plans.boxes_of(plan)[0].box_id))
+            self._journal.save_post(posted[0], asdict(post))
+            return plan
+
+        await self._submitter.transact(Intent("post", commitment), build)
+        return posted[0]
+
+    async def progress(self, task_id: bytes) -> Progress | None:
+        """Where the task stands; None while the chain source shows nothing of it."""
+        tip = await self.view.tip()
+        if tip.info.header_id != self._followed:
+            await self._submitter.follow(tip)
+            self._followed = tip.info.header_id
+        life = await self.view.life(task_id)
+        where = life.where(tip.next_height, Side.CLIENT)
+        if where is None:
+            escrow = await self.view.escrow(task_id)
+            if escrow is None:
+                return None
+            where = Where.OPEN if escrow.spent_by is None else Where.LOST
+        return Progress(where, tip.height, life)
+
+    async def watch(self, task_id: bytes) -> AsyncIterator[Progress]:
+        """Each new standing of the task, as it comes, until it is over."""
+        last: Where | None = None
+        while last not in (Where.SETTLED, Where.FAILED, Where.TIMED_OUT, Where.LOST):
+            now = await self.progress(task_id)
+            if now is not None and now.where is not last:
+                last = now.where
+                yield now
+            else:
+                await asyncio.sleep(self._poll)
+
+    async def wait_for(self, task_id: bytes, reached: Callable[[Progress], bool]) -> Progress:
+        """The first standing for which `reached` is true; DependencyError when the task ends otherwise."""
+        async for now in self.watch(task_id):
+            if reached(now):
+                return now
+            if now.where in (Where.FAILED, Where.TIMED_OUT, Where.LOST):
+                raise DependencyError(f"task {task_id.hex()} ended: {now.where}")
+        raise DependencyError(f"task {task_id.hex()} is over")
+
+    async def deliver(self, task_id: bytes) -> None:
+        """Bring the input to the node that claimed the task."""
+        post = self._post(task_id)
+        url = f"{await self._endpoint(task_id)}{PREFIX}/tasks/{task_id.hex()}/input"
+        body = upload(bytes.fromhex(post.salt), post.config, Path(post.input_path))
+        async with self._request("PUT", url, body) as response:
+            if response.status not in (200, 201):
+                raise TemporaryError(f"the node did not take the input: {(await response.text())[:200]}")
+
+    async def fetch(self, task_id: bytes, target: Path) -> bytes:
+        """Write the output to `target`; its SHA3-256, which is that of the receipt. Nothing is kept if it differs."""
+        receipt = (await self.view.life(task_id)).receipt
+        if receipt is None:
+            raise TemporaryError(f"task {task_id.hex()} has no receipt yet")
+        expected = receipt.content.output_hash
+        digest = hashlib.sha3_256()
+        partial = target.with_name(target.name + ".partial")
+        url = f"{await self._endpoint(task_id)}{PREFIX}/outputs/{expected.hex()}"
+        try:
+            async with self._request("GET", url) as response:
+                if response.status != 200:
+                    raise TemporaryError(f"the node does not give the output: {(await response.text())[:200]}")
+                with partial.open("wb") as file:
+                    async for chunk in response.content.iter_chunked(1 << 18):
+                        digest.update(chunk)
+                        file.write(chunk)
+            if digest.digest() != expected:
+                raise DependencyError(
+                    f"the node gave an output of hash {digest.hexdigest()}, its receipt says {expected.hex()}"
+                )
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+        return expected
+
+    async def verify(self, task_id: bytes, output: Path, config: Mapping[str, str] | None = None) -> list[Finding]:
+        """Every check that a stranger can make of the task's receipt and of an output that he was given."""
+        life = await self.view.life(task_id)
+        if life.receipt is None:
+            raise TemporaryError(f"task {task_id.hex()} has no receipt yet")
+        url = f"{await self._endpoint(task_id)}{PREFIX}/receipts/{life.receipt.content.receipt_cid.hex()}"
+        async with self._request("GET", url) as response:
+            document = await response.read()
+            if response.status != 200:
+                raise TemporaryError(f"the node does not give the receipt: {document[:200]!r}")
+        with output.open("rb") as file:
+            output_hash = hashlib.file_digest(file, "sha3_256").digest()
+        evidence = Evidence(task_id, life, await self.view.escrow(task_id), document, output_hash)
+        return verify(self.view.deployment, self._genesis_id, evidence, config)
+
+    async def rate(self, task_id: bytes, mark: int) -> None:
+        """Commit to a mark (1 to 5) and reveal it once the node has committed too, or may no more."""
+        if mark not in range(1, 6):
+            raise UsageError(f"mark {mark}: expected 1 (useless) to 5 (as promised)")
+        post = self._post(task_id)
+        if post.mark is None:
+            post = replace(post, mark=mark, mark_salt=secrets.token_hex(32))
+            self._journal.save_post(task_id, asdict(post))
+        while True:
+            now = await self.progress(task_id)
+            if now is not None:
+                if now.where in (Where.REVEALED, Where.RATED, Where.SETTLED):
+                    return
+                await self._rate(task_id, now, post)
+            await asyncio.sleep(self._poll)
+
+    async def _rate(self, task_id: bytes, now: Progress, post: Post) -> None:
+        rating = now.life.rating
+        if rating is None or post.mark is None or post.mark_salt is None:
+            return
+        if await self.view.node.box(rating.id) is None or await self.view.node.is_spent_in_mempool(rating.id):
+            return
+        mark, salt, content = post.mark, bytes.fromhex(post.mark_salt), rating.content
+        if now.where is Where.RELEASED and now.height < content.commit_deadline:
+            commitment = plans.commitment_of(rating, Side.CLIENT, mark, salt)
+            await self._do("commit", task_id, lambda m, f: plans.commit(m, rating, Side.CLIENT, commitment, f))
+        elif now.where is Where.COMMITTED and (content.node_commitment or now.height >= content.commit_deadline):
+            await self._do("reveal", task_id, lambda m, f: plans.reveal(m, rating, Side.CLIENT, mark, salt, f))
+
+    async def refund(self, task_id: bytes) -> str:
+        """Take the money back: cancel or refund an unclaimed task, or time out a claimed one. What was done, in a word."""
+        now = await self.progress(task_id)
+        if now is None:
+            raise TemporaryError(f"task {task_id.hex()} is not on the chain")
+        if now.where is Where.OPEN:
+            box = await self.view.node.box(task_id.hex())
+            if box is None:
+                raise TemporaryError(f"task {task_id.hex()} is just being claimed")
+            task = self.view.deployment.read(TaskEscrow, box)
+            await self._do("cancel", task_id, lambda m, f: plans.cancel(m, task, f))
+            return "cancelled"
+        claimed = now.life.claimed
+        if now.where is not Where.CLAIMED or claimed is None:
+            raise UsageError(f"task {task_id.hex()} is {now.where}: there is nothing to get back")
+        if now.height < claimed.content.exec_deadline:
+            raise TemporaryError(
+                f"task {task_id.hex()} may be delivered until height {claimed.content.exec_deadline}, the chain is at {now.height}"
+            )
+        bond = await self._bond_of(task_id)
+        await self._do("timeout", task_id, lambda m, f: plans.timeout(m, claimed, bond, f))
+        return "timed out"
+
+    # -- parts
+
+    def _terms(self, order: Order, commitment: bytes, height: int, difficulty: int) -> TaskEscrow:
+        return TaskEscrow(
+            order.service_hash,
+            commitment,
+            order.payment,
+            order.min_reputation,
+            height + order.claim_window,
+            order.exec_window,
+            order.selection_window,
+            difficulty,
+            VERSION,
+            self.signer.public_key,
+            allowed=order.allowed,
+        )
+
+    async def _do(self, verb: str, task_id: bytes, plan: Callable[[Market, Funds], Plan]) -> None:
+        await self._submitter.transact(Intent(verb, task_id), lambda s: plan(s.market, s.funds))
+
+    def _post(self, task_id: bytes) -> Post:
+        data = self._journal.post(task_id)
+        if data is None:
+            raise UsageError(f"task {task_id.hex()} was not posted from this wallet's data folder")
+        return Post.read(data)
+
+    async def _bond_of(self, task_id: bytes) -> On[Bond]:
+        claimed = (await self.view.life(task_id)).claimed
+        if claimed is None:
+            raise TemporaryError(f"task {task_id.hex()} is not claimed yet")
+        bonds = [bond for bond in await self.view.bonds() if task_id in bond.content.open_ids]
+        bonds = bonds or [bond for bond in await self.view.bonds() if bond.content.node == claimed.content.node]
+        if not bonds:
+            raise DependencyError(f"the node {claimed.content.node.hex()} has no bond any more")
+        return bonds[0]
+
+    async def _endpoint(self, task_id: bytes) -> str:
+        return (await self._bond_of(task_id)).content.endpoint.rstrip("/")
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, url: str, body: AsyncIterator[bytes] | None = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A request to a node; TemporaryError when it cannot be reached or breaks off."""
+        try:
+            async with self._session.request(method, url, data=body, timeout=DELIVERY) as response:
+                yield response
+        except aiohttp.ClientError as error:
+            raise TemporaryError(f"{url} cannot be reached: {one_line(error)}") from error

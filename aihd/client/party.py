@@ -1,0 +1,111 @@
+"""A wallet at work on a market: what a client, a bond's owner and a deployer have in common, put together once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from aihd.chain.contracts import make_deployment
+from aihd.chain.explorer import Explorer
+from aihd.chain.node import Node
+from aihd.chain.signer import Signer
+from aihd.chain.submitter import Budget, Intent, Submitter
+from aihd.chain.view import ChainView, Situation
+from aihd.client.client import Client
+from aihd.errors import ConfigError, TemporaryError, UsageError
+from aihd.protocol import plans
+from aihd.protocol.deployment import Deployment
+from aihd.protocol.funding import Funds, Plan
+from aihd.protocol.plans import Market
+from aihd.store.journal import Journal, TxRecord
+
+# A person who types a command has decided what to spend; the limits are for the daemon, which decides by itself.
+NO_LIMIT = Budget(2**63, 2**63, 2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A wallet with its journal on a market. `poll` is seconds between looks at the chain."""
+
+    view: ChainView
+    signer: Signer
+    submitter: Submitter
+    journal: Journal
+    session: aiohttp.ClientSession
+    genesis_id: str
+    poll: float
+
+    @property
+    def client(self) -> Client:
+        return Client(
+            self.view,
+            self.signer,
+            self.submitter,
+            self.journal,
+            self.session,
+            genesis_id=self.genesis_id,
+            poll=self.poll,
+        )
+
+    async def do(self, verb: str, plan: Callable[[Market, Funds], Plan]) -> TxRecord:
+        """One transaction that does not concern a task, brought into a block."""
+        return await self.transact(Intent(verb), lambda situation: plan(situation.market, situation.funds))
+
+    async def transact(self, intent: Intent, build: Callable[[Situation], Plan | None]) -> TxRecord:
+        record = await self.submitter.transact(intent, build)
+        if record is None:
+            raise TemporaryError(f"{intent.verb}: an earlier one is still under way")
+        await self.submitter.confirmed(record, self.poll)
+        return record
+
+    async def open_bond(self, amount: int, endpoint: str) -> TxRecord:
+        """Stake `amount` nanoERG; UsageError when this wallet has a bond already."""
+        mine = [bond for bond in await self.view.bonds() if bond.content.node == self.signer.public_key]
+        if mine:
+            raise UsageError(f"this wallet has a bond already: {mine[0].id}")
+        minter = await self.view.minter()
+        key = self.signer.public_key
+        return await self.do(
+            f"bond:{minter.id}",
+            lambda market, funds: plans.open_bond(market, minter, funds, node=key, amount=amount, endpoint=endpoint),
+        )
+
+
+@asynccontextmanager
+async def party(
+    *,
+    node_urls: tuple[str, ...],
+    explorer_urls: tuple[str, ...],
+    deployment: Deployment,
+    genesis_id: str,
+    signer: Signer,
+    database: Path,
+    fee: int,
+    poll: float,
+    final_depth: int,
+) -> AsyncIterator[Party]:
+    """A party with its journal open; ConfigError when the journal belongs to another wallet or market."""
+    async with aiohttp.ClientSession() as session:
+        view = ChainView(Node(session, node_urls), Explorer(session, explorer_urls), deployment)
+        await view.check(genesis_id)
+        with Journal(database) as journal:
+            journal.bind(genesis=genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
+            submitter = Submitter(view, signer, journal, fee=fee, final_depth=final_depth, budget=NO_LIMIT)
+            yield Party(view, signer, submitter, journal, session, genesis_id, poll)
+
+
+async def plan_deployment(
+    explorer_urls: tuple[str, ...], signer: Signer, address: str, *, network: str, treasury: bytes
+) -> Deployment:
+    """The market that this wallet would found now: its bond token has the id of the box that the mint will spend first."""
+    async with aiohttp.ClientSession() as session:
+        boxes = await Explorer(session, explorer_urls).unspent_by_address(address)
+    plain = [box for box in boxes if not box.tokens]
+    if not plain:
+        raise ConfigError(f"wallet {address} holds no box to mint the bond token from; send some ERG to it")
+    first = max(plain, key=lambda box: box.value)
+    return make_deployment(network=network, bond_token=bytes(first.box_id), treasury=treasury)

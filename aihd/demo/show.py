@@ -1,0 +1,99 @@
+"""What the demo shows: a live table of steps, then the verification, the balance sheet and the reputation row."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from aihd.demo.play import MARK, PAYMENT, Ending, play
+from aihd.demo.story import Step, amount
+from aihd.demo.world import world
+from aihd.errors import DependencyError, UsageError
+from aihd.protocol.units import format_erg
+
+BLOCK_TIME: Final = 1.0
+MAX_INPUT: Final = 100_000_000
+SERVICES: Final = ("text-digest", "word-count")
+
+
+async def demo(console: Console, input_path: Path | None, service: str) -> None:
+    """Run the demo in a temporary folder; leaves nothing behind, nothing running."""
+    if service not in SERVICES:
+        raise UsageError(f"--service {service!r}: there is {' and '.join(SERVICES)}")
+    with tempfile.TemporaryDirectory(prefix="aihd-demo-") as name:
+        folder = Path(name)
+        source = _input(folder, input_path)
+        console.print("Starting a chain, a gateway, a market, and two daemons with bonds …")
+        async with world(folder, block_time=BLOCK_TIME, max_input=MAX_INPUT) as stage:
+            console.print(
+                f"[bold]{source}[/] ({source.stat().st_size} bytes) to service {service} for {format_erg(PAYMENT)}"
+            )
+            with Live(console=console, refresh_per_second=4) as live:
+                told: list[Step] = []
+
+                def tell(step: Step) -> None:
+                    told.append(step)
+                    live.update(_steps_table(told))
+
+                ending = await play(stage, source, service, folder / "output", tell)
+        _show(console, ending, service)
+    if not ending.balanced or not all(finding.holds for finding in ending.findings):
+        raise DependencyError("the demo did not end as it should: see the table above")
+
+
+def _input(folder: Path, given: Path | None) -> Path:
+    """The file to run on; UsageError when it cannot be. Without one, a small text."""
+    if given is None:
+        path = folder / "input.txt"
+        path.write_text("The quick brown fox jumps over the lazy dog.\nPay only for what was run.\n")
+        return path
+    if not given.is_file():
+        raise UsageError(f"--input {given}: there is no such file")
+    if given.stat().st_size > MAX_INPUT:
+        raise UsageError(f"--input {given}: {given.stat().st_size} bytes, the demo takes up to {MAX_INPUT}")
+    return given
+
+
+def _steps_table(told: list[Step]) -> Table:
+    table = Table(title="One task", title_justify="left")
+    for column, style in (("height", "cyan"), ("step", "bold"), ("transaction", "dim"), ("what happened", "")):
+        table.add_column(column, style=style, justify="right" if column == "height" else "left")
+    for step in told:
+        name = f"[green]{step.name}[/]" if step.name.isupper() else step.name
+        table.add_row(str(step.height), name, step.tx_id[:16], step.detail)
+    return table
+
+
+def _show(console: Console, ending: Ending, service: str) -> None:
+    table = Table(title="The receipt, verified as a stranger would", title_justify="left")
+    for column in ("check", "", "of what"):
+        table.add_column(column)
+    for finding in ending.findings:
+        table.add_row(finding.what, "[green]holds[/]" if finding.holds else "[red]FAILS[/]", finding.detail)
+    console.print(table)
+    console.print(_sheet(ending))
+    score, index = ending.reputation
+    console.print(
+        f"Reputation in nodo's database: {service} has score {score} from {index} rating (the client gave {MARK})."
+    )
+    output = ending.output.read_bytes()[:200].decode(errors="replace")
+    console.print("Output:", output.strip(), markup=False, highlight=False)
+
+
+def _sheet(ending: Ending) -> Table:
+    table = Table(title="Balances", title_justify="left")
+    for column in ("who", "before", "after", "change"):
+        table.add_column(column, justify="left" if column == "who" else "right")
+    for name, change in ending.changes.items():
+        who = f"{name} (ran it)" if name == ending.node else name
+        table.add_row(who, format_erg(ending.before[name]), format_erg(ending.after[name]), amount(change))
+    table.add_row("miners (fees)", "", "", amount(ending.fees))
+    table.add_row("receipt box (the node's, later)", "", "", amount(ending.receipt_box))
+    total = sum(ending.changes.values()) + ending.fees + ending.receipt_box
+    table.add_row("[bold]sum[/]", "", "", f"[bold]{amount(total)}[/]")
+    return table

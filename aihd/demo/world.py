@@ -1,0 +1,265 @@
+"""The demo's world: a chain, a gateway, a market, and daemons as processes of their own that see both only through their sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from aihd.chain.contracts import write_deployment
+from aihd.chain.explorer import Explorer
+from aihd.chain.node import Node
+from aihd.chain.signer import Signer, new_mnemonic
+from aihd.client.party import Party, party, plan_deployment
+from aihd.devnet import Devnet
+from aihd.devnet.gateway import EmbeddedGateway
+from aihd.errors import DependencyError
+from aihd.protocol import plans
+from aihd.protocol.deployment import Deployment
+from aihd.protocol.trees import address_of
+from aihd.protocol.units import NANO_PER_ERG
+
+NETWORK: Final = "devnet"
+FEE: Final = 1_100_000
+POLL: Final = 0.25
+FINAL_DEPTH: Final = 10
+PURSE: Final = 100 * NANO_PER_ERG
+STAKE: Final = 5 * NANO_PER_ERG
+SERVICES: Final = Path(__file__).parent.parent / "devnet" / "services"
+SLOT: Final = 8080
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A running `aihd run`."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    ops_url: str
+    config: Path
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything the demo runs on. `wallets` maps a name to the address whose balance is shown."""
+
+    devnet: Devnet
+    gateway: EmbeddedGateway
+    services: dict[str, bytes]
+    deployment: Deployment
+    client: Party
+    nodes: tuple[Party, ...]
+    daemons: tuple[Daemon, ...]
+    wallets: dict[str, str]
+
+
+@asynccontextmanager
+async def world(folder: Path, *, block_time: float, max_input: int) -> AsyncIterator[World]:
+    """Set everything up in `folder`, and take everything down again."""
+    async with AsyncExitStack() as stack:
+        devnet = await stack.enter_async_context(Devnet(block_time=block_time))
+        gateway = await stack.enter_async_context(EmbeddedGateway(folder / "nodo"))
+        services = {name: gateway.install(SERVICES / name.replace("-", "_")) for name in ("text-digest", "word-count")}
+        makers = _Makers(folder, devnet, stack)
+        treasury = Signer(new_mnemonic())
+        deployment, genesis_id = await makers.found_market(treasury.tree)
+        client = await makers.party("client", deployment, genesis_id)
+        nodes = [await makers.party(name, deployment, genesis_id) for name in ("node-a", "node-b")]
+        daemons = []
+        for node, name in zip(nodes, ("node-a", "node-b"), strict=True):
+            exchange, ops = free_port(), free_port()
+            await node.open_bond(STAKE, f"http://127.0.0.1:{exchange}")
+            config = _write_config(folder / name, devnet, gateway, makers.deployment_file, exchange, ops, max_input)
+            daemons.append(await stack.enter_async_context(_daemon(name, config, ops)))
+        for daemon in daemons:
+            await _ready(daemon)
+        await _old_enough(client)
+        wallets = {"client": _address(client), "node-a": _address(nodes[0]), "node-b": _address(nodes[1])}
+        wallets["treasury"] = address_of(treasury.tree)
+        yield World(devnet, gateway, services, deployment, client, tuple(nodes), tuple(daemons), wallets)
+
+
+async def _old_enough(who: Party) -> None:
+    """Wait until every bond takes part in lotteries."""
+    born = max(bond.content.born for bond in await who.view.bonds())
+    while (await who.view.node.info()).height <= born:
+        await asyncio.sleep(POLL)
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _address(who: Party) -> str:
+    return address_of(who.signer.tree)
+
+
+class _Makers:
+    """Makes wallets, the market and parties on one devnet."""
+
+    def __init__(self, folder: Path, devnet: Devnet, stack: AsyncExitStack) -> None:
+        self._folder = folder
+        self._devnet = devnet
+        self._stack = stack
+        self.deployment_file = folder / "deployment.json"
+
+    async def found_market(self, treasury: bytes) -> tuple[Deployment, str]:
+        """Mint the bond tokens into a minter and write the deployment file."""
+        signer = self._wallet("deployer")
+        address = address_of(signer.tree)
+        urls = (self._devnet.explorer_url,)
+        await self._funded(signer)
+        deployment = await plan_deployment(urls, signer, address, network=NETWORK, treasury=treasury)
+        async with aiohttp.ClientSession() as session:
+            genesis_id = (await Node(session, (self._devnet.node_url,)).info()).genesis_id
+        write_deployment(self.deployment_file, deployment, genesis_id)
+        deployer = await self._party("deployer", signer, deployment, genesis_id)
+        await deployer.do("deploy", plans.deploy)
+        return deployment, genesis_id
+
+    async def party(self, name: str, deployment: Deployment, genesis_id: str) -> Party:
+        signer = self._wallet(name)
+        await self._funded(signer)
+        return await self._party(name, signer, deployment, genesis_id)
+
+    def _wallet(self, name: str) -> Signer:
+        path = self._folder / name / "mnemonic"
+        path.parent.mkdir(parents=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(new_mnemonic())
+        return Signer.from_file(path)
+
+    async def _funded(self, signer: Signer) -> None:
+        address = address_of(signer.tree)
+        self._devnet.chain.faucet(address, PURSE)
+        async with aiohttp.ClientSession() as session:
+            explorer = Explorer(session, (self._devnet.explorer_url,))
+            while not await explorer.unspent_by_address(address):
+                await asyncio.sleep(POLL)
+
+    async def _party(self, name: str, signer: Signer, deployment: Deployment, genesis_id: str) -> Party:
+        return await self._stack.enter_async_context(
+            party(
+                node_urls=(self._devnet.node_url,),
+                explorer_urls=(self._devnet.explorer_url,),
+                deployment=deployment,
+                genesis_id=genesis_id,
+                signer=signer,
+                database=self._folder / name / "party.sqlite",
+                fee=FEE,
+                poll=POLL,
+                final_depth=FINAL_DEPTH,
+            )
+        )
+
+
+def _write_config(
+    folder: Path, devnet: Devnet, gateway: EmbeddedGateway, deployment: Path, exchange: int, ops: int, max_input: int
+) -> Path:
+    """The configuration of one daemon, as an operator would write it."""
+    config = folder / "aihd.toml"
+    config.write_text(f'''
+[chain]
+network = "{NETWORK}"
+node_urls = ["{devnet.node_url}"]
+explorer_urls = ["{devnet.explorer_url}"]
+poll = "{int(POLL * 1000)} ms"
+final_depth = {FINAL_DEPTH}
+deployment = "{deployment}"
+
+[wallet]
+mnemonic_file = "{folder / "mnemonic"}"
+
+[nodo]
+gateway = "{gateway.address}"
+storage = "{gateway.storage}"
+
+[policy]
+max_input = "{max_input} B"
+
+[[services]]
+name = "text-digest"
+slot = {SLOT}
+expected_duration = "10 s"
+
+[[services]]
+name = "word-count"
+slot = {SLOT}
+expected_duration = "20 s"
+
+[bond]
+endpoint = "http://127.0.0.1:{exchange}"
+
+[exchange]
+listen = "127.0.0.1:{exchange}"
+
+[ops]
+listen = "127.0.0.1:{ops}"
+data_dir = "{folder / "data"}"
+log_format = "json"
+''')
+    return config
+
+
+@asynccontextmanager
+async def _daemon(name: str, config: Path, ops: int) -> AsyncIterator[Daemon]:
+    """`aihd run` as a process; told to stop by TERM at the end, and killed if it does not."""
+    log = config.parent / "log"
+    with log.open("wb") as file:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "aihd", "run", "--config", str(config), stdout=file, stderr=file
+        )
+    try:
+        yield Daemon(name, process, f"http://127.0.0.1:{ops}", config, log)
+    finally:
+        await _stop(process)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), 15)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+async def _ready(daemon: Daemon, patience: float = 45.0) -> None:
+    """Wait until a daemon is at work; DependencyError with the end of its log when it is not."""
+    async with aiohttp.ClientSession() as session, _deadline(daemon, patience):
+        while daemon.process.returncode is None:
+            try:
+                async with session.get(f"{daemon.ops_url}/readyz") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(POLL)
+    raise DependencyError(f"{daemon.name} ended with code {daemon.process.returncode}: {last_lines(daemon.log)}")
+
+
+@asynccontextmanager
+async def _deadline(daemon: Daemon, patience: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(patience):
+            yield
+    except TimeoutError:
+        raise DependencyError(f"{daemon.name} is not ready after {patience:g} s: {last_lines(daemon.log)}") from None
+
+
+def last_lines(log: Path, count: int = 5) -> str:
+    return " | ".join(log.read_text(errors="replace").splitlines()[-count:])
