@@ -64,11 +64,11 @@ async def run(settings: Settings, env: Mapping[str, str]) -> None:
     async with AsyncExitStack() as stack:
         engine = await _engine(settings, stack)
         runtime = await _runtime(settings, engine, stack)
-        report = Report(engine)
+        reconcile = Reconcile(engine, settings.chain.poll)
+        report = Report(engine, reconcile)
         await _open_doors(settings, engine, report, stack)
         async with asyncio.TaskGroup() as group:
             execute = Execute(engine, runtime, group)
-            reconcile = Reconcile(engine, settings.chain.poll)
             await reconcile.look()
             await execute.recover()
             services = [reconcile, execute, Watch(engine), Claim(engine), Rate(engine)]

@@ -93,6 +93,10 @@ def status(
     limits = Limits(
         settings.chain.final_depth, settings.policy.claim_margin_blocks, settings.policy.release_margin_blocks
     )
+    if not settings.database.exists():
+        if not quiet:
+            print(f"aihd has not run here yet: there is no {settings.database}", file=sys.stderr)
+        return int(Exit.UNHEALTHY)
     running = is_locked(settings.lock_file)
     document = status_on_disk(settings.database, limits, running=running)
     if as_json:

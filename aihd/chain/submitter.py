@@ -84,7 +84,10 @@ class Submitter:
             self._check_budget(record)
             self._journal.record(record)
         log.info("signed", kind=plan.kind, tx=record.id, intent=intent.key)
-        await self._send(record)
+        reason = await self._send(record)
+        if reason is not None:
+            # An error, so that whoever asked for it waits before he asks again.
+            raise SigningError(f"{plan.kind}: the node refuses {record.id}: {reason}")
         return record
 
     def _check_budget(self, record: TxRecord) -> None:
@@ -140,19 +143,22 @@ class Submitter:
         if not await self._view.node.in_mempool(record.id):
             await self._send(record)
 
-    async def _send(self, record: TxRecord) -> None:
+    async def _send(self, record: TxRecord) -> str | None:
+        """Send once; the reason if the transaction was dropped for good."""
         tx = Transaction.from_bytes(record.body)
         result = await self._view.node.submit(tx)
         self._journal.count_send(record.id)
         if result.answer in (Answer.ACCEPTED, Answer.KNOWN):
-            return
+            return None
         log.info("not accepted", kind=record.kind, tx=record.id, answer=str(result.answer), detail=result.detail)
+        reason = None
         if result.answer is Answer.REFUSED:
-            self._drop(record, result.detail)
-        elif result.answer is Answer.MISSING_INPUT:
-            gone = await self._gone_input(tx)
-            if gone:
-                self._drop(record, f"input {gone} is spent by another transaction")
+            reason = result.detail
+        elif result.answer is Answer.MISSING_INPUT and (gone := await self._gone_input(tx)):
+            reason = f"input {gone} is spent by another transaction"
+        if reason is not None:
+            self._drop(record, reason)
+        return reason
 
     async def _gone_input(self, tx: Transaction) -> str | None:
         """The first input that neither the chain nor a live transaction of ours provides."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -23,8 +24,8 @@ from aihd.chain.view import ChainView, Situation
 from aihd.client.upload import commitment_of, upload
 from aihd.client.verify import Evidence, Finding, verify
 from aihd.core.life import Life
-from aihd.core.task import Where
-from aihd.errors import DependencyError, TemporaryError, UsageError, one_line
+from aihd.core.task import State, Where
+from aihd.errors import AihdError, DependencyError, TemporaryError, UsageError, one_line
 from aihd.execution.exchange import PREFIX
 from aihd.protocol import plans
 from aihd.protocol.boxes import Bond, On, TaskEscrow
@@ -148,15 +149,28 @@ class Client:
             if reached(now):
                 return now
             if now.where in (Where.FAILED, Where.TIMED_OUT, Where.LOST):
-                raise DependencyError(f"task {task_id.hex()} ended: {now.where}")
+                raise DependencyError(f"task {task_id.hex()} ended: {now.where}{await self._reason(task_id)}")
         raise DependencyError(f"task {task_id.hex()} is over")
 
+    async def _reason(self, task_id: bytes) -> str:
+        """What the node says of it, if it says anything."""
+        try:
+            async with self._request(
+                "GET", f"{await self._endpoint(task_id)}{PREFIX}/tasks/{task_id.hex()}"
+            ) as response:
+                note = (await response.json()).get("note")
+        except (AihdError, ValueError):
+            return ""
+        return f" (the node says: {note})" if note else ""
+
     async def deliver(self, task_id: bytes) -> None:
-        """Bring the input to the node that claimed the task."""
+        """Bring the input to the node that claimed the task; waits until the node has seen its own claim on the chain."""
         post = self._post(task_id)
-        url = f"{await self._endpoint(task_id)}{PREFIX}/tasks/{task_id.hex()}/input"
+        url = f"{await self._endpoint(task_id)}{PREFIX}/tasks/{task_id.hex()}"
+        while (await self._node_says(url))["state"] == State.CLAIMING:
+            await asyncio.sleep(self._poll)
         body = upload(bytes.fromhex(post.salt), post.config, Path(post.input_path))
-        async with self._request("PUT", url, body) as response:
+        async with self._request("PUT", f"{url}/input", body) as response:
             if response.status not in (200, 201):
                 raise TemporaryError(f"the node did not take the input: {(await response.text())[:200]}")
 

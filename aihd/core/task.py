@@ -201,7 +201,7 @@ def _buried(task: Task, limits: Limits) -> int:
 # The height up to which a state may last before an operator has to know. Settling has no deadline of its own on the chain: it is due
 # as soon as the rating is final.
 DEADLINES: Final[Mapping[State, Callable[[Task, Limits], int]]] = {
-    State.CLAIMING: lambda task, limits: task.claim_deadline - limits.claim_margin,
+    State.CLAIMING: lambda task, limits: task.claim_deadline + limits.final_depth,
     State.AWAITING_INPUT: _input_deadline,
     State.READY: _work_deadline,
     State.RUNNING: _work_deadline,
@@ -230,8 +230,11 @@ def _late(task: Task, height: int, limits: Limits) -> bool:
     return height > DEADLINES[task.state](task, limits)
 
 
-def _claiming(task: Task, height: int, limits: Limits) -> Command:
-    return Command.GIVE_UP if _late(task, height, limits) else Command.CLAIM
+def _claiming(task: Task, height: int, limits: Limits) -> Command | None:
+    if height <= task.claim_deadline - limits.claim_margin:
+        return Command.CLAIM
+    # In between a claim of ours may still be mined, or come back by a reorg.
+    return Command.GIVE_UP if _late(task, height, limits) else None
 
 
 def _awaiting_input(task: Task, height: int, limits: Limits) -> Command | None:

@@ -81,6 +81,8 @@ def _wallet(wallet: WalletFacts | None, owed: int) -> dict[str, Any]:
 
 
 def _issues(facts: Facts) -> Iterable[dict[str, Any]]:
+    if not facts.running:
+        yield {"what": "service", "reason": f"aihd is not running, {len(facts.open_tasks)} tasks are open"}
     for name, reason in sorted(facts.troubles.items()):
         yield {"what": f"{name} loop", "reason": reason}
     for task in facts.open_tasks:
@@ -101,11 +103,8 @@ def _note(task: Task) -> str:
 
 def _sentence(facts: Facts, issues: list[dict[str, Any]], at_risk: int, owed: int) -> str:
     paid = facts.states.get(State.PAID, 0)
-    ended = f"{paid} tasks paid, {format_erg(owed)} owed to us"
-    if not facts.running:
-        ended = f"the daemon is not running; {ended}"
     if at_risk:
         return f"{format_erg(at_risk)} are at risk: {issues[0]['what']}: {issues[0]['reason']}"
     if issues:
         return f"{issues[0]['what']}: {issues[0]['reason']}"
-    return ended[0].upper() + ended[1:] + "."
+    return f"{paid} tasks paid, {format_erg(owed)} owed to us."

@@ -17,7 +17,7 @@ from aihd.errors import DependencyError, UsageError
 from aihd.protocol.units import format_erg
 
 BLOCK_TIME: Final = 1.0
-MAX_INPUT: Final = 100_000_000
+MAX_INPUT: Final = 100 * 2**20
 SERVICES: Final = ("text-digest", "word-count")
 
 
@@ -41,6 +41,7 @@ async def demo(console: Console, input_path: Path | None, service: str) -> None:
                     live.update(_steps_table(told))
 
                 ending = await play(stage, source, service, folder / "output", tell)
+            console.print()
         _show(console, ending, service)
     if not ending.balanced or not all(finding.holds for finding in ending.findings):
         raise DependencyError("the demo did not end as it should: see the table above")

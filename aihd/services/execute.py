@@ -172,6 +172,8 @@ class Execute(Service):
     def _write_receipt(self, task: Task, stored: StoredInput, seed: bytes, output_hash: bytes, size: int) -> None:
         """Sign the output, keep the full receipt under its CID, and only then call the task done."""
         engine = self.engine
+        if engine.journal.task(task.id).claim_block != task.claim_block:
+            return  # a reorg moved the claim while the service ran: this output has the wrong seed, it is run again
         params_hash = hashes.exec_params_hash(task.service_hash, seed, canonical_config(stored.config))
         message = hashes.receipt_message(bytes.fromhex(engine.genesis_id), task.id, output_hash)
         receipt = FullReceipt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +13,7 @@ from aihd.chain.view import where_is
 from aihd.core.life import Life, Sighting
 from aihd.core.task import Command, Stage, State, Task, Where
 from aihd.services.engine import Engine, Service, guarded
+from aihd.services.watch import claim_intent
 
 log = structlog.get_logger()
 
@@ -25,12 +27,15 @@ class Reconcile(Service):
     def __init__(self, engine: Engine, poll: float) -> None:
         super().__init__(engine)
         self._poll = poll
+        self._refreshed: tuple[str, int] | None = None
+        self.turned = time.monotonic()  # when the last look ended, well or not
 
     async def run(self) -> None:
         """Poll for a new tip; a beat follows each look, so that time-driven work goes on between blocks too."""
         while True:
             if await guarded(self.engine, self.name, self.look()):
                 self.engine.pulse.beat()
+            self.turned = time.monotonic()
             await asyncio.sleep(self._poll)
 
     async def look(self) -> None:
@@ -41,8 +46,12 @@ class Reconcile(Service):
         engine.sighted[:] = [tip]
         if moved:
             await engine.submitter.follow(tip)
-        for task in engine.journal.open_tasks():
-            await self._refresh(task)
+        # Confirmed boxes change with blocks only; an explorer that lags behind the node is asked again when it catches up.
+        seen = (tip.info.header_id, await engine.view.explorer.height())
+        if seen != self._refreshed:
+            for task in engine.journal.open_tasks():
+                await self._refresh(task)
+            self._refreshed = seen
         await self.step()
 
     async def _refresh(self, task: Task) -> None:
@@ -68,6 +77,9 @@ class Reconcile(Service):
             changes.update(
                 claim_height=terms.claim_height, claim_block=life.claim_block, exec_deadline=terms.exec_deadline
             )
+            if where is Where.CLAIMED and _seed_changed(task, life):
+                log.warning("the claim moved to another block: run again", task=task.id.hex())
+                changes.update(stage=Stage.INPUT, output_hash=None, params_hash=None, receipt_cid=None)
         if life.rating is not None:
             rating = life.rating.content
             both = bool(rating.client_commitment and rating.node_commitment)
@@ -98,8 +110,16 @@ class Reconcile(Service):
             reason = "no input came in time" if task.state is State.AWAITING_INPUT else "it did not end in time"
             journal.update(task.id, "cannot be delivered", stage=Stage.BROKEN, note=reason)
         elif command is Command.GIVE_UP:
+            if journal.has_live(claim_intent(task.id).key):
+                return  # it could still be mined, and then it binds us
             journal.update(task.id, "given up", where=Where.LOST, final=True, note="it was not claimed in time")
         else:
             after = journal.update(task.id, "closed", final=True)
             self.engine.inputs.delete(task.id)
             log.info("closed", task=task.id.hex(), state=str(after.state))
+
+
+def _seed_changed(task: Task, life: Life) -> bool:
+    """Whether a reorg moved the claim after the service was started: its seed comes from the block of the claim."""
+    moved = task.claim_block is not None and life.claim_block not in (None, task.claim_block)
+    return moved and task.stage in (Stage.RUNNING, Stage.DONE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -13,28 +14,30 @@ import structlog
 
 from aihd.core.task import Limits
 from aihd.core.views import Facts, WalletFacts, status
-from aihd.errors import AihdError, one_line
 from aihd.ops.notify import Notifier
 from aihd.ops.web import Health
 from aihd.protocol.trees import address_of
-from aihd.services.engine import Engine
+from aihd.services.engine import Engine, guarded
+from aihd.services.reconcile import Reconcile
 from aihd.store.journal import Journal
 
 log = structlog.get_logger()
 
 KEY: Final = "report"
 SILENCE: Final = 600.0  # seconds without a look at the chain after which we are not healthy
-EVERY: Final = 5.0
+EVERY: Final = 1.0
+REFRESH: Final = 60.0  # seconds after which the wallet is read again though there is no new block
 
 
 class Report:
     """The newest facts of a running daemon."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, reconcile: Reconcile) -> None:
         self._engine = engine
+        self._reconcile = reconcile
         self._wallet: WalletFacts | None = None
         self._height: int | None = None
-        self._at = time.monotonic()
+        self._seen = ("", 0.0)
 
     def document(self) -> dict[str, Any]:
         """The status document now."""
@@ -42,7 +45,8 @@ class Report:
         return status(facts_of(engine.journal, self._height, self._wallet, engine.health, engine.limits, running=True))
 
     def healthy(self) -> Health:
-        silent = time.monotonic() - self._at
+        """Whether the loop turns, whatever the chain sources answer."""
+        silent = time.monotonic() - self._reconcile.turned
         return Health(silent < SILENCE, f"last look at the chain {silent:.0f} s ago, height {self._height}")
 
     def ready(self) -> Health:
@@ -52,22 +56,19 @@ class Report:
         return Health(not troubles, "; ".join(f"{k}: {v}" for k, v in troubles.items()) or "at work")
 
     async def keep(self, notifier: Notifier, watchdog: float | None) -> None:
-        """Forever: after each beat, refresh the facts, write them down, and tell systemd that there was progress."""
-        seen = 0
+        """Forever: refresh the facts, write them down, and tell systemd that the daemon is alive."""
         while True:
-            seen = await self._engine.pulse.after(seen)
-            try:
-                await self._refresh()
-            except AihdError as error:
-                self._engine.health["report"] = one_line(error)
-                continue
-            self._engine.health.pop("report", None)
+            await guarded(self._engine, "report", self._refresh())
             notifier.status(self.document()["sentence"])
-            if watchdog is not None and self.healthy().ok:
+            if self.healthy().ok:
                 notifier.watchdog()
+            await asyncio.sleep(min(EVERY, watchdog or EVERY))
 
     async def _refresh(self) -> None:
         engine = self._engine
+        header, at = self._seen
+        if header == engine.tip.info.header_id and time.monotonic() - at < REFRESH:
+            return
         situation = await engine.submitter.situation()
         tree = engine.signer.tree
         address = address_of(tree, engine.view.prefix)
@@ -82,7 +83,8 @@ class Report:
             bond.committed if bond else 0,
             bond.score if bond else 0,
         )
-        self._height, self._at = situation.tip.height, time.monotonic()
+        self._height = situation.tip.height
+        self._seen = (situation.tip.info.header_id, time.monotonic())
         snapshot = {
             "height": self._height,
             "wallet": asdict(self._wallet),

@@ -74,7 +74,7 @@ class Claim(Service):
 
     async def handle(self, task: Task, command: Command) -> None:
         engine = self.engine
-        intent = Intent("claim", task.id)
+        intent = claim_intent(task.id)
         if engine.stopping.is_set() or engine.journal.has_live(intent.key):
             return
         box = await engine.view.node.box(task.id.hex())
@@ -89,6 +89,10 @@ class Claim(Service):
             return plans.claim(situation.market, escrow, situation.bond, situation.funds)
 
         await engine.submitter.transact(intent, build)
+
+
+def claim_intent(task_id: bytes) -> Intent:
+    return Intent("claim", task_id)
 
 
 def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, *, ours: int = 0) -> policy.Decline | None:
