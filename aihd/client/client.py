@@ -155,13 +155,22 @@ class Client:
     async def _reason(self, task_id: bytes) -> str:
         """What the node says of it, if it says anything."""
         try:
-            async with self._request(
-                "GET", f"{await self._endpoint(task_id)}{PREFIX}/tasks/{task_id.hex()}"
-            ) as response:
-                note = (await response.json()).get("note")
-        except (AihdError, ValueError):
+            note = (await self._node_says(f"{await self._endpoint(task_id)}{PREFIX}/tasks/{task_id.hex()}"))["note"]
+        except AihdError:
             return ""
         return f" (the node says: {note})" if note else ""
+
+    async def _node_says(self, url: str) -> dict[str, Any]:
+        """The node's own account of a task: its state, and a note."""
+        async with self._request("GET", url) as response:
+            text = await response.text()
+        try:
+            answer: dict[str, Any] = json.loads(text)
+            if response.status != 200 or not {"state", "note"} <= answer.keys():
+                raise ValueError(text)
+        except ValueError:
+            raise TemporaryError(f"{url} answered {response.status}: {text[:200]!r}") from None
+        return answer
 
     async def deliver(self, task_id: bytes) -> None:
         """Bring the input to the node that claimed the task; waits until the node has seen its own claim on the chain."""
