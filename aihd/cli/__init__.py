@@ -1,0 +1,52 @@
+"""The `aihd` command: one module for each kind of user. What goes wrong ends in one clear line and a documented exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from aihd.cli import operate
+from aihd.cli.bond import bond_app
+from aihd.cli.contracts import contracts_app
+from aihd.cli.task import task_app
+from aihd.errors import AihdError, Exit
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Sidecar of a Celaut node for the AIH task market on Ergo.",
+    epilog=f"Exit codes: {operate.EXIT_CODES}.",
+)
+app.command()(operate.run)
+app.command()(operate.status)
+app.command()(operate.demo)
+app.add_typer(operate.config_app, name="config")
+app.add_typer(bond_app, name="bond")
+app.add_typer(task_app, name="task")
+app.add_typer(contracts_app, name="contracts")
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes one line on stderr and its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except AihdError as error:
+        _fail(str(error), error.exit_code)
+    except TyperException as error:
+        message = error.format_message()
+        if "\n" in message or not message:  # a verb without its arguments is answered with its help
+            print(message)
+            sys.exit(Exit.USAGE)
+        _fail(f"{message} (see aihd --help)", Exit.USAGE)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else Exit.OK)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"aihd: {message}", file=sys.stderr)
+    sys.exit(int(code))

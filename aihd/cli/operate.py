@@ -1,0 +1,111 @@
+"""Verbs of an operator: run, status, config, demo."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of
+from aihd.config import config_example
+from aihd.core.task import Limits
+from aihd.errors import Exit
+from aihd.protocol.units import format_erg
+
+EXIT_CODES: Final = ", ".join(f"{code.value} {code.name.lower()}" for code in Exit)
+config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
+
+
+def run(config: ConfigOption = None) -> None:
+    """Run the daemon: find tasks, claim them, have nodo run them, collect the payment."""
+    from aihd import app as daemon
+    from aihd.ops.logs import setup_logging
+
+    settings = settings_of(config)
+    setup_logging(settings.ops.log_level, settings.ops.log_format)
+    asyncio.run(daemon.run(settings, os.environ))
+
+
+def status(
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="only the exit code")] = False,
+) -> int:
+    """How things stand. Works with the daemon down. Exit 0 when healthy, 1 when not."""
+    from aihd.ops.lock import is_locked
+    from aihd.services.report import status_on_disk
+
+    settings = settings_of(config)
+    limits = Limits(
+        settings.chain.final_depth, settings.policy.claim_margin_blocks, settings.policy.release_margin_blocks
+    )
+    if not settings.database.exists():
+        if not quiet:
+            print(f"aihd has not run here yet: there is no {settings.database}", file=sys.stderr)
+        return int(Exit.UNHEALTHY)
+    running = is_locked(settings.lock_file)
+    document = status_on_disk(settings.database, limits, running=running)
+    if as_json:
+        print(json.dumps(document, indent=2))
+    elif not quiet:
+        _show_status(document)
+    return int(Exit.OK if document["verdict"] == "Healthy" else Exit.UNHEALTHY)
+
+
+def _show_status(document: dict[str, Any]) -> None:
+    console = console_of()
+    colour = {"Healthy": "green", "Issues detected": "yellow"}.get(document["verdict"], "red")
+    console.print(f"[bold {colour}]{document['verdict']}[/]: {document['sentence']}")
+    service, wallet = document["service"], document["wallet"]
+    running = "running" if service["running"] else "not running"
+    console.print(
+        f"\n[bold]Service[/]  {running}, height {service['height']}, market {service['market'][:16] or 'none yet'}"
+    )
+    if "address" in wallet:
+        console.print(f"[bold]Wallet[/]   {wallet['address']}")
+        parts = ((name, wallet[name]) for name in ("confirmed", "reserved", "owed", "bond", "committed"))
+        console.print(
+            "         "
+            + ", ".join(f"{name} {format_erg(value)}" for name, value in parts)
+            + f", score {wallet['score']}"
+        )
+    tasks = document["tasks"]
+    states = ", ".join(f"{count} {state}" for state, count in tasks["states"].items()) or "none yet"
+    console.print(f"[bold]Tasks[/]    {states}")
+    for code, decline in tasks["declined"].items():
+        console.print(f"         declined {decline['count']} for {code}: {decline['last']}", highlight=False)
+    for issue in document["issues"]:
+        console.print(f"[bold]Issue[/]    {issue['what']}: {issue['reason']}", highlight=False)
+
+
+def demo(
+    input_path: Annotated[Path | None, typer.Option("--input", help="the file to run on; default a small text")] = None,
+    service: Annotated[str, typer.Option(help="text-digest or word-count")] = "text-digest",
+) -> None:
+    """See one task being posted, claimed, run, paid and rated on an embedded chain and gateway."""
+    from aihd.demo.show import demo as play_demo
+    from aihd.ops.logs import setup_logging
+
+    setup_logging("error", "console")
+    asyncio.run(play_demo(console_of(), input_path, service))
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigOption = None,
+    default: Annotated[bool, typer.Option("--default", help="the example file, with every key explained")] = False,
+) -> None:
+    """The settings in force."""
+    print(config_example() if default else settings_of(config).describe(), end="")
+
+
+@config_app.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Read the configuration; say what is wrong with it, or nothing."""
+    settings_of(config)
+    print("the configuration is sound")

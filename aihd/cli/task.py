@@ -1,0 +1,150 @@
+"""Verbs of a client: post a task, follow it, bring the input, take and verify the output, rate, and get the money back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.table import Table
+
+from aihd.cli.common import ConfigOption, console_of, erg, settings_of, task_id_of, wallet_at_work
+from aihd.client.client import Client, Order
+from aihd.config import Settings
+from aihd.core.task import Where
+from aihd.errors import Exit, UsageError
+
+task_app = typer.Typer(no_args_is_help=True, help="Have a service run and pay for it.")
+TaskId = Annotated[str, typer.Argument(help="id of the task, as `aihd task post` printed it")]
+T = TypeVar("T")
+CLOSED = (Where.FAILED, Where.TIMED_OUT, Where.LOST)
+
+
+@task_app.command("post")
+def task_post(
+    input_path: Annotated[Path, typer.Argument(help="the file to run on")],
+    service: Annotated[str, typer.Option(help="hash of the service, 64 hexadecimal digits")],
+    payment: Annotated[str, typer.Option(help='with its unit, such as "0.5 ERG"')],
+    config: ConfigOption = None,
+    env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE for the service")] = None,
+    claim_window: Annotated[int, typer.Option(help="blocks until nobody may claim it any more")] = 60,
+    exec_window: Annotated[int, typer.Option(help="blocks from the claim to the receipt")] = 120,
+    selection_window: Annotated[int, typer.Option(help="blocks in which the lottery decides who claims")] = 8,
+    min_reputation: Annotated[int, typer.Option(help="least score of the node's bond")] = 0,
+) -> None:
+    """Lock the payment for one run; prints the task id."""
+    order = Order(_service(service), erg(payment), claim_window, exec_window, selection_window, min_reputation)
+    if not input_path.is_file():
+        raise UsageError(f"{input_path}: there is no such file")
+    asyncio.run(_post(settings_of(config), order, input_path, _environment(env or [])))
+
+
+def _service(text: str) -> bytes:
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise UsageError(f"--service {text!r}: expected the hash of a service, 64 hexadecimal digits")
+    return value
+
+
+def _environment(pairs: list[str]) -> dict[str, str]:
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise UsageError(f"--env {wrong[0]!r}: expected NAME=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+async def _post(settings: Settings, order: Order, input_path: Path, env: dict[str, str]) -> None:
+    async with wallet_at_work(settings) as who:
+        print((await who.client.post(order, input_path, env)).hex())
+
+
+@task_app.command("list")
+def task_list(config: ConfigOption = None) -> None:
+    """The tasks that this wallet posted, with where they stand."""
+    asyncio.run(_list(settings_of(config)))
+
+
+async def _list(settings: Settings) -> None:
+    async with wallet_at_work(settings) as who:
+        table = Table("task", "stands", "input")
+        for task_id in who.journal.posts():
+            now = await who.client.progress(task_id)
+            post = who.journal.post(task_id) or {}
+            table.add_row(task_id.hex(), str(now.where) if now else "not seen", str(post.get("input_path")))
+    console_of().print(table)
+
+
+@task_app.command("watch")
+def task_watch(task: TaskId, config: ConfigOption = None) -> int:
+    """Follow a task; brings the input when the node is ready for it. Exit 1 when it was not delivered."""
+    return asyncio.run(_watch(settings_of(config), task_id_of(task)))
+
+
+async def _watch(settings: Settings, task_id: bytes) -> int:
+    async with wallet_at_work(settings) as who:
+        client = who.client
+        last = Where.OPEN
+        async for now in client.watch(task_id):
+            print(f"height {now.height}: {now.where}", flush=True)
+            last = now.where
+            if now.where is Where.CLAIMED:
+                await client.deliver(task_id)
+            if now.life.receipt is not None:
+                break
+    return int(Exit.UNHEALTHY if last in CLOSED else Exit.OK)
+
+
+@task_app.command("fetch")
+def task_fetch(
+    task: TaskId, out: Annotated[Path, typer.Option(help="where to write the output")], config: ConfigOption = None
+) -> None:
+    """Take the output and check it against the receipt."""
+    asyncio.run(_fetch(settings_of(config), task_id_of(task), out))
+
+
+async def _fetch(settings: Settings, task_id: bytes, out: Path) -> None:
+    async with wallet_at_work(settings) as who:
+        digest = await who.client.fetch(task_id, out)
+    print(f"{out}: {out.stat().st_size} bytes, sha3-256 {digest.hex()} as the receipt says")
+
+
+@task_app.command("verify")
+def task_verify(
+    task: TaskId, output: Annotated[Path, typer.Option(help="the output to verify")], config: ConfigOption = None
+) -> int:
+    """Every check that a stranger can make of a receipt. Exit 1 when one fails."""
+    return asyncio.run(_verify(settings_of(config), task_id_of(task), output))
+
+
+async def _verify(settings: Settings, task_id: bytes, output: Path) -> int:
+    async with wallet_at_work(settings) as who:
+        post = who.journal.post(task_id)
+        findings = await who.client.verify(task_id, output, post["config"] if post else None)
+    for finding in findings:
+        print(f"{'holds' if finding.holds else 'FAILS'}  {finding.what}: {finding.detail}")
+    return int(Exit.OK if all(finding.holds for finding in findings) else Exit.UNHEALTHY)
+
+
+@task_app.command("rate")
+def task_rate(
+    task: TaskId, mark: Annotated[int, typer.Argument(help="1 useless to 5 as promised")], config: ConfigOption = None
+) -> None:
+    """Commit to a mark and reveal it; returns when the mark is on the chain."""
+    asyncio.run(_with_client(settings_of(config), lambda client: client.rate(task_id_of(task), mark)))
+    print(f"{mark} is on the chain")
+
+
+@task_app.command("refund")
+def task_refund(task: TaskId, config: ConfigOption = None) -> None:
+    """Cancel a task that nobody claimed, or time out one that was not delivered."""
+    print(asyncio.run(_with_client(settings_of(config), lambda client: client.refund(task_id_of(task)))))
+
+
+async def _with_client(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:
+    async with wallet_at_work(settings) as who:
+        return await verb(who.client)

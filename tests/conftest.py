@@ -1,0 +1,1 @@
+"""Makes the helper modules beside this file (`offchain`, `onchain`) importable from every folder of tests."""

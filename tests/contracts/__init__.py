@@ -1,0 +1,1 @@
+"""The guards under attack: every case is judged by both interpreters."""

@@ -1,0 +1,256 @@
+"""Attacks on the bond: its successor in every transaction, its stake, its counters, and other bonds beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ergo_lib_python.chain import ErgoBox
+
+from aihd.protocol import codec
+from aihd.protocol.boxes import Bond, On
+from aihd.protocol.constants import COOLDOWN, MAX_ENDPOINT, SLACK
+from aihd.protocol.plans import escrow_value
+
+from .cases import Case, Line, against
+from .chain import CLIENT, NODE, RIVAL, STRANGER, Draft, Out
+from .world import BOND_TOKEN, ERG, OTHER, TASK, TIP, World
+
+
+def cases(w: World) -> Iterator[Case]:
+    yield from _manage(w)
+    yield from _withdraw(w)
+    yield from _claim(w)
+    yield from _no_claim(w)
+    yield from _foreign(w)
+    for kind in (
+        Kind("claim", w.claim(None, w.bond(OTHER)), True),
+        Kind("release", w.release(None, w.bond(OTHER, TASK)), True),
+        Kind("fail", w.fail(None, w.bond(OTHER, TASK)), True),
+        Kind("timeout", w.timeout(None, w.bond(OTHER, TASK)), False),
+        Kind("settle", w.settle(None, w.bond(OTHER, TASK)), False),
+    ):
+        yield from _successor(w, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A transaction that moves the bond from INPUTS(1) to OUTPUTS(0)."""
+
+    name: str
+    honest: Draft
+    by_node: bool
+
+
+def _successor(w: World, kind: Kind) -> Iterator[Case]:
+    """What the bond may not become, whatever moves it."""
+    h, height = kind.honest, kind.honest.tip + 1
+    after = Bond.read(h.unsigned().outputs[0])
+    line = Line.BY_HAND if kind.by_node else Line.SETTLER
+    spare = w.coin(STRANGER, tokens=((OTHER, 5),))
+    changes: list[tuple[Line, str, dict[str, object]]] = [
+        (Line.DRAINED, "stake register lowered", {"amount": after.amount - 1}),
+        (Line.DRAINED, "stake register raised", {"amount": after.amount + 1}),
+        (Line.BY_HAND, "committed lowered", {"committed": after.committed - 1}),
+        (Line.BY_HAND, "score raised", {"score": after.score + 1}),
+        (Line.BY_HAND, "completed raised", {"completed": after.completed + 1}),
+        (Line.BY_HAND, "failed lowered", {"failed": after.failed - 1}),
+        (Line.BY_HAND, "missed deadlines lowered", {"timed_out": after.timed_out - 1}),
+        (Line.BY_HAND, "born earlier", {"born": after.born - 1}),
+        (Line.NO_TASK, "a running task forgotten", {"active": after.active - 1}),
+        (Line.NO_TASK, "an open id forgotten", {"open_ids": after.open_ids[1:]}),
+        (Line.SELF_MADE, "an open id invented", {"open_ids": (*after.open_ids, b"x" * 32)}),
+        (Line.SETTLER, "endpoint rewritten", {"endpoint": "http://elsewhere.example"}),
+        (line, "the bond given to another key", {"node": RIVAL.pk}),
+    ]
+    if kind.by_node:
+        changes += [
+            (Line.HEIGHT, "active a block before now", {"last_activity": height - 1}),
+            (Line.HEIGHT, "active too far in the future", {"last_activity": height + SLACK + 1}),
+        ]
+    else:
+        changes += [
+            (Line.SETTLER, "cool-down begun anew", {"last_activity": height}),
+            (Line.SETTLER, "bond padded by a long endpoint", {"endpoint": "x" * MAX_ENDPOINT}),
+        ]
+    attacks = [(line, how, h.edit(0, Bond, **change)) for line, how, change in changes]
+    attacks += [
+        (Line.DRAINED, "a nanoERG of the stake is taken", h.value(0, -1)),
+        (Line.DRAINED, "the bond leaves its guard", h.out(0, tree=NODE.tree)),
+        (Line.NO_MINTER, "the bond token leaves the bond", h.out(0, tokens=()).add(Out(ERG, NODE.tree, ((BOND_TOKEN, 1),)))),
+        (Line.PADDED, "a foreign token is put into the bond",
+         h.spend(2, spare).out(0, tokens=((BOND_TOKEN, 1), (OTHER, 5)))),
+        (Line.FORM, "eight counters", h.register(0, 5, codec.coll_long((*after.counters(), 0)))),
+    ]  # fmt: skip
+    if kind.by_node:
+        attacks.append((Line.UNSIGNED, "by a stranger", _by_stranger(w, h)))
+    yield from against(f"{kind.name}, bond", h, attacks)
+
+
+def _by_stranger(w: World, h: Draft) -> Draft:
+    """The same transaction, paid for and signed by somebody else."""
+    return h.instead(len(h.inputs) - 1, w.coin(STRANGER)).by(STRANGER, RIVAL, CLIENT)
+
+
+def _manage(w: World) -> Iterator[Case]:
+    bond = w.bond(TASK)
+    h = w.manage(bond, add=ERG)
+    b = Bond.read(h.unsigned().outputs[0])
+    spare = w.coin(NODE, tokens=((OTHER, 5),))
+    changes: list[tuple[Line, str, dict[str, object]]] = [
+        (Line.DRAINED, "stake register lowered", {"amount": bond.content.amount - 1}),
+        (Line.DRAINED, "stake register over what the box holds", {"amount": b.amount + 1}),
+        (Line.LONG, "stake near 2^63", {"amount": 2**63 - 1}),
+        (Line.NO_TASK, "committed lowered", {"committed": 0}),
+        (Line.BY_HAND, "score raised", {"score": b.score + 1}),
+        (Line.BY_HAND, "completed raised", {"completed": b.completed + 1}),
+        (Line.BY_HAND, "failed lowered", {"failed": 0}),
+        (Line.BY_HAND, "missed deadlines lowered", {"timed_out": 0}),
+        (Line.BY_HAND, "born earlier", {"born": 1}),
+        (Line.NO_TASK, "running tasks lowered", {"active": 0}),
+        (Line.NO_TASK, "open ids forgotten", {"open_ids": ()}),
+        (Line.HEIGHT, "last activity put back", {"last_activity": 1}),
+        (Line.PADDED, "endpoint a byte too long", {"endpoint": "x" * (MAX_ENDPOINT + 1)}),
+        (Line.UNSIGNED, "the bond given to another key", {"node": RIVAL.pk}),
+    ]
+    attacks = [(line, how, h.edit(0, Bond, **change)) for line, how, change in changes]
+    plain = w.manage(bond)
+    attacks += [
+        (Line.DRAINED, "a nanoERG is taken", plain.value(0, -1)),
+        (Line.DRAINED, "a nanoERG of the reserve is taken", w.manage(w.bond(value=101 * ERG)).value(0, -ERG)),
+        (Line.DRAINED, "the bond leaves its guard", h.out(0, tree=NODE.tree)),
+        (Line.PADDED, "a foreign token is put into the bond", h.spend(1, spare).out(0, tokens=((BOND_TOKEN, 1), (OTHER, 5)))),
+        (Line.NO_MINTER, "the bond token leaves", h.out(0, tokens=()).add(Out(ERG, NODE.tree, ((BOND_TOKEN, 1),)))),
+        (Line.FORM, "eight counters", h.register(0, 5, codec.coll_long((*b.counters(), 0)))),
+        (Line.FORM, "six counters", h.register(0, 5, codec.coll_long(b.counters()[:6]))),
+        (Line.UNSIGNED, "by a stranger", _by_stranger(w, h)),
+        (Line.TWO_BONDS, "two bonds, one successor", h.spend(1, w.bond(TASK).box)),
+        (Line.FOOLED, "the bond is the second input, behind a wallet box", h.spend(0, w.coin(NODE))),
+        (Line.FOOLED, "the bond is the third input", h.spend(0, w.coin(NODE)).spend(0, w.coin(NODE))),
+    ]  # fmt: skip
+    yield from against("manage", h, attacks)
+
+
+def _withdraw(w: World) -> Iterator[Case]:
+    h = w.withdraw()
+    cool = w.bond(last_activity=TIP)
+    attacks = [
+        (Line.WITHDRAWN, "with a task running", w.withdraw(w.bond(TASK))),
+        (Line.WITHDRAWN, "with a rating to settle", w.withdraw(w.bond(TASK, active=0, committed=0))),
+        (Line.WITHDRAWN, "with a task counted but not listed", w.withdraw(w.bond(active=1))),
+        (Line.WITHDRAWN, "in the last block of the cool-down", w.withdraw(cool, TIP + COOLDOWN - 1)),
+        (Line.WITHDRAWN, "by a stranger", _by_stranger(w, h).out(0, tree=STRANGER.tree)),
+        (Line.NO_MINTER, "the bond token is kept", h.add(Out(ERG, NODE.tree, ((BOND_TOKEN, 1),)))),
+        (Line.NO_MINTER, "the bond token goes to the first output", h.out(0, tokens=((BOND_TOKEN, 1),))),
+        (Line.TWO_BONDS, "a second bond, with a task open, beside it", h.spend(1, w.bond(TASK).box)),
+        (Line.FOOLED, "as the second input, behind a wallet box", h.spend(0, w.coin(NODE))),
+        (Line.FOOLED, "behind a wallet box with a payment in R6", h.spend(0, _own_terms(w, 1))),
+    ]
+    yield from against("withdraw", h, attacks)
+    yield Case(
+        "withdraw: a block too early", Line.WITHDRAWN, w.withdraw(cool, TIP + COOLDOWN - 1), w.withdraw(cool, TIP + COOLDOWN)
+    )
+
+
+def _own_terms(w: World, payment: int) -> ErgoBox:
+    return w.place(Out(ERG, NODE.tree, (), w.task(payment=payment).content.constants()))
+
+
+def _claim(w: World) -> Iterator[Case]:
+    """What the bond's guard asks of the claimed box, whoever funded the task."""
+    task = w.task()
+    h = w.claim(task)
+    spare = w.coin(NODE, tokens=((OTHER, 5),))
+    poor = w.task(escrow_value(ERG) - 1)
+    unit = Out(ERG, NODE.tree, ((task.raw_id, 1),))
+    attacks = [
+        (Line.STOLEN, "the payment goes to the node at once", h.out(1, tree=NODE.tree)),
+        (Line.STOLEN, "the payment goes under another guard", h.out(1, tree=h.outputs[0].tree)),
+        (Line.LEAK, "the claimed box cannot pay for receipt and rating", w.claim(poor)),
+        (Line.UNITS, "one unit minted", h.out(1, tokens=((task.raw_id, 1),))),
+        (Line.UNITS, "three units minted into the claimed box", h.out(1, tokens=((task.raw_id, 3),))),
+        (Line.UNITS, "a third unit minted for the attacker", h.add(unit)),
+        (Line.UNITS, "many units in the last output", h.add(Out(ERG, NODE.tree)).add(Out(ERG, NODE.tree, ((task.raw_id, 2**40),)))),
+        (Line.UNITS, "no unit minted", h.out(1, tokens=())),
+        (Line.UNITS, "the units in two outputs", h.out(1, tokens=((task.raw_id, 1),)).add(unit)),
+        (Line.UNITS, "a unit hidden in the bond", h.out(0, tokens=((BOND_TOKEN, 1), (task.raw_id, 1)))),
+        (Line.PADDED, "a foreign token in the claimed box", h.spend(2, spare).out(1, tokens=((task.raw_id, 2), (OTHER, 5)))),
+        (Line.TWO_BONDS, "two equal bonds, one successor", h.spend(2, w.bond().box)),
+        (Line.TWO_BONDS, "the bond is the third input, behind a wallet box", h.spend(1, w.coin(NODE))),
+        (Line.FOOLED, "bond and claimed box trade places", h.flip(0, 1)),
+        (Line.FOOLED, "the bond is the first input and the task the second", h.instead(0, h.inputs[1]).instead(1, task.box)),
+    ]  # fmt: skip
+    yield from against("claim", h, attacks)
+    for how, payment in (("nothing", 0), ("less than nothing", -ERG), ("the least Long", -(2**63))):
+        task = w.task(10 * ERG, payment=payment)
+        yield Case(f"claim: a task that pays {how}", Line.LONG, w.claim(task) if payment > -(2**63) else _least(w), h)
+    most = w.task(10 * ERG, payment=2**63 - 1)
+    yield Case("claim: a task that says to pay 2^63 - 1", Line.LONG, _with_payment(w, most.content.payment), h)
+    own = w.task()
+    yield Case("claim: the task's token is minted by the bond alone", Line.SELF_MADE, _no_first(w), w.claim(own))
+
+
+def _least(w: World) -> Draft:
+    return _with_payment(w, -(2**63))
+
+
+def _with_payment(w: World, payment: int) -> Draft:
+    """A claim of a box with any payment in R6; committed cannot follow it, so it is left as a Long can hold it."""
+    h = w.claim(w.task(10 * ERG))
+    task = w.task(10 * ERG, payment=payment)
+    return h.instead(0, task.box).out(1, tokens=((task.raw_id, 2),))
+
+
+def _no_first(w: World) -> Draft:
+    """Claim without any task: the first input is a wallet box without terms."""
+    h = w.claim()
+    coin = w.coin(NODE)
+    return h.instead(0, coin).out(1, tokens=((bytes(coin.box_id), 2),))
+
+
+def _no_claim(w: World) -> Iterator[Case]:
+    """Other boxes of the market in the place of a task: none has a payment where the bond looks for it."""
+    h = w.claim()
+    task_id = TASK
+    others = {
+        "a receipt": w.receipt(task_id).box,
+        "a failure receipt": w.failure(task_id).box,
+        "another bond": w.bond().box,
+        "the minter": w.minter().box,
+    }
+    for what, box in others.items():
+        attack = h.instead(0, box).out(1, tokens=((bytes(box.box_id), 2),))
+        yield Case(f"claim: {what} in the place of the task", Line.FOOLED, attack, h)
+    old = w.reclaim()
+    late = w.claim(w.task(claim_deadline=10**6), tip=old.tip)
+    box = w.receipt(task_id).box
+    attack = late.instead(0, box).out(1, tokens=((bytes(box.box_id), 2),))
+    yield Case("claim: a receipt that may be reclaimed in the place of the task", Line.FOOLED, attack, old)
+
+
+def _foreign(w: World) -> Iterator[Case]:
+    """Ends of tasks that are not this bond's."""
+    fake = w.claimed(OTHER)
+    bond = w.bond(TASK)
+    yield Case("release: of a self-made claimed box", Line.SELF_MADE, w.release(fake, bond), w.release())
+    yield Case("fail: of a self-made claimed box", Line.SELF_MADE, w.fail(fake, bond), w.fail())
+    yield Case("timeout: of a self-made claimed box", Line.SELF_MADE, w.timeout(fake, bond), w.timeout())
+    claimed = w.claimed()
+    own = w.place(Out(claimed.value, NODE.tree, claimed.tokens, claimed.content.constants()))
+    yield Case("fail: of a wallet box that looks like a claimed one", Line.SELF_MADE, w.fail(claimed).instead(0, own), w.fail(claimed))
+    bare = w.place(Out(claimed.value, bytes(claimed.box.ergo_tree), (), claimed.content.constants()))
+    yield Case("timeout: of a claimed box without its token", Line.SELF_MADE, w.timeout(claimed).instead(0, bare), w.timeout(claimed))
+    rival = w.bond(node=RIVAL.pk)
+    settle = w.settle()
+    eaten = w.settle(None, rival)
+    yield Case("settle: into another node's bond", Line.SETTLED, eaten.by(STRANGER, RIVAL, NODE, CLIENT), settle)
+    yield Case("settle: a second time", Line.SETTLED, w.settle(None, w.bond(OTHER)), w.settle(None, w.bond(OTHER, TASK)))
+    for what, box in (("rating", w.rating().box), ("claimed box", claimed.box)):
+        yield Case(f"claim: a {what} eaten as the first input of a foreign bond's claim", Line.SETTLED, _eat(w, box, rival), settle)
+
+
+def _eat(w: World, box: ErgoBox, rival: On[Bond]) -> Draft:
+    h = w.claim(None, rival, tip=TIP + 60)
+    eaten = h.instead(0, box).edit(0, Bond, open_ids=(TASK,))
+    return eaten.out(1, tokens=((TASK, 1),)).by(RIVAL, NODE)
+

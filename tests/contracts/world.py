@@ -1,0 +1,255 @@
+"""A market in memory: boxes in any state a guard may meet them in, and the honest transaction for each of them.
+
+Boxes are put on the chain as they are (a guard sees a box, not how it came about); that the states used here are reached by honest
+transactions is what test_liveness shows. Default heights leave room on both sides: boxes were made at 950, the tip is at 1000.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from ergo_lib_python.chain import ErgoBox
+
+from aihd.protocol import plans
+from aihd.protocol.boxes import (
+    Bond,
+    ClaimedTask,
+    Content,
+    FailureReceipt,
+    Minter,
+    On,
+    Rating,
+    Receipt,
+    TaskEscrow,
+)
+from aihd.protocol.constants import (
+    BOND_RESERVE,
+    COOLDOWN,
+    RATING_VALUE,
+    RECEIPT_RETENTION,
+    RECEIPT_VALUE,
+)
+from aihd.protocol.deployment import CONTENT_OF, Deployment, Guard, Template
+from aihd.protocol.funding import Funds, Plan
+from aihd.protocol.plans import Market, Side
+
+from .chain import CLIENT, NODE, STRANGER, TREASURER, C, Draft, Out, Party, Tokens, box_of
+
+ERG: Final = 10**9
+FEE: Final = 1_100_000
+MADE: Final = 950
+TIP: Final = 1000
+BOND_TOKEN: Final = hashlib.sha256(b"bond token").digest()
+SALT: Final = hashlib.sha256(b"salt").digest()
+_GUARD_OF: Final = {content: guard for guard, content in CONTENT_OF.items()}
+
+
+def token(name: str) -> bytes:
+    """An id that stands for a token minted earlier, for instance by the claim of a task."""
+    return hashlib.sha256(b"token " + name.encode()).digest()
+
+
+TASK: Final = token("task")
+OTHER: Final = token("other")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A deployment made of `templates`, with boxes under its guards."""
+
+    deployment: Deployment
+    _origins: itertools.count[int] = field(default_factory=itertools.count, repr=False)
+
+    @classmethod
+    def of(cls, templates: Mapping[Guard, Template]) -> World:
+        made = Deployment.make(templates, network="devnet", bond_token=BOND_TOKEN, treasury=TREASURER.tree)
+        return cls(made)
+
+    # Boxes
+
+    def place(self, out: Out, height: int = MADE) -> ErgoBox:
+        return box_of(out, b"origin %d" % next(self._origins), height)
+
+    def box(self, content: C, value: int, tokens: Tokens = (), height: int = MADE) -> On[C]:
+        """A box under the guard of its content."""
+        tree = self.deployment.trees[_GUARD_OF[type(content)]]
+        return On(self.place(Out(value, tree, tokens, content.constants()), height), content)
+
+    def coin(self, party: Party, value: int = 100 * ERG, tokens: Tokens = ()) -> ErgoBox:
+        return self.place(Out(value, party.tree, tokens))
+
+    def minter(self, supply: int = plans.BOND_SUPPLY) -> On[Minter]:
+        return self.box(Minter(), plans.MINTER_VALUE, ((BOND_TOKEN, supply),))
+
+    def bond(self, *open_ids: bytes, value: int | None = None, **changes: Any) -> On[Bond]:
+        """The bond of NODE with one running task of 1 ERG for each open id."""
+        running = len(open_ids)
+        bond = Bond(
+            NODE.pk,
+            100 * ERG,
+            committed=running * ERG,
+            score=7,
+            completed=3,
+            failed=2,
+            timed_out=1,
+            born=940,
+            active=running,
+            last_activity=945,
+            open_ids=open_ids,
+            endpoint="http://node.example:8080",
+        )
+        bond = replace(bond, **changes)
+        return self.box(bond, bond.amount + BOND_RESERVE if value is None else value, ((BOND_TOKEN, 1),))
+
+    def task(self, value: int | None = None, height: int = MADE, **changes: Any) -> On[TaskEscrow]:
+        task = TaskEscrow(
+            token("service"), token("input"), ERG, 0, TIP + 20, 50, 0, 1, 1, CLIENT.pk, "data:,hello", ()
+        )
+        task = replace(task, **changes)
+        return self.box(task, plans.escrow_value(task.payment) if value is None else value, (), height)
+
+    def claimed(self, task_id: bytes = TASK, value: int | None = None, **changes: Any) -> On[ClaimedTask]:
+        claimed = ClaimedTask(
+            token("service"), token("input"), ERG, TIP + 40, TIP - 10, CLIENT.pk, NODE.pk, "data:,hello"
+        )
+        claimed = replace(claimed, **changes)
+        worth = plans.escrow_value(claimed.payment) if value is None else value
+        return self.box(claimed, worth, ((task_id, 2),))
+
+    def rating(self, task_id: bytes = TASK, **changes: Any) -> On[Rating]:
+        """A rating whose commit window is open until TIP + 20, its reveal window until TIP + 50."""
+        rating = replace(Rating(CLIENT.pk, NODE.pk, ERG, TIP + 20, TIP + 50), **changes)
+        return self.box(rating, RATING_VALUE, ((task_id, 1),))
+
+    def receipt(self, task_id: bytes = TASK, height: int = MADE) -> On[Receipt]:
+        content = Receipt(task_id, token("input"), token("output"), token("params"), NODE.pk, b"s" * 56, b"c" * 38)
+        return self.box(content, RECEIPT_VALUE, ((task_id, 1),), height)
+
+    def failure(self, task_id: bytes = TASK, height: int = MADE) -> On[FailureReceipt]:
+        content = FailureReceipt(task_id, NODE.pk, 2, token("evidence"), height, b"s" * 56)
+        return self.box(content, RECEIPT_VALUE, ((task_id, 2),), height)
+
+    def committed(self, rating: On[Rating], client: int = 4, node: int = 5) -> On[Rating]:
+        """A rating with the commitments of both sides (0 = that side stays silent)."""
+        hashes = {
+            f"{side}_commitment": plans.commitment_of(rating, side, mark, SALT) if mark else b""
+            for side, mark in ((Side.CLIENT, client), (Side.NODE, node))
+        }
+        content: Rating = replace(rating.content, **hashes)  # type: ignore[arg-type]
+        return self.box(content, rating.value, rating.tokens)
+
+    # Honest transactions. `solo`: without a wallet box.
+
+    def _draft(self, plan: Plan, tip: int, coin: ErgoBox | None, *signers: Party) -> Draft:
+        return Draft.of(plan, tip, signers, (coin,) if coin else ())
+
+    def _market(self, tip: int) -> Market:
+        return Market(self.deployment, tip + 1)
+
+    def open_bond(self, tip: int = TIP, minter: On[Minter] | None = None, **changes: Any) -> Draft:
+        coin = self.coin(NODE)
+        terms: dict[str, Any] = {"node": NODE.pk, "amount": 50 * ERG, "endpoint": "http://node.example:8080", **changes}
+        funds = Funds((coin,), NODE.tree, FEE)
+        return self._draft(plans.open_bond(self._market(tip), minter or self.minter(), funds, **terms), tip, coin, NODE)
+
+    def manage(self, bond: On[Bond] | None = None, tip: int = TIP, **changes: Any) -> Draft:
+        coin = self.coin(NODE)
+        funds = Funds((coin,), NODE.tree, FEE)
+        return self._draft(plans.manage(self._market(tip), bond or self.bond(), funds, **changes), tip, coin, NODE)
+
+    def withdraw(self, bond: On[Bond] | None = None, tip: int = TIP + COOLDOWN) -> Draft:
+        coin = self.coin(NODE)
+        funds = Funds((coin,), NODE.tree, FEE)
+        return self._draft(plans.withdraw(self._market(tip), bond or self.bond(), funds), tip, coin, NODE)
+
+    def claim(self, task: On[TaskEscrow] | None = None, bond: On[Bond] | None = None, tip: int = TIP) -> Draft:
+        coin = self.coin(NODE)
+        funds = Funds((coin,), NODE.tree, FEE)
+        plan = plans.claim(self._market(tip), task or self.task(), bond or self.bond(), funds)
+        return self._draft(plan, tip, coin, NODE)
+
+    def release(self, claimed: On[ClaimedTask] | None = None, bond: On[Bond] | None = None, tip: int = TIP) -> Draft:
+        coin = self.coin(NODE)
+        claimed = claimed or self.claimed()
+        receipt = plans.receipt_for(claimed, token("output"), token("params"), b"s" * 56, b"c" * 38)
+        held = bond or self.bond(plans.task_id_of(claimed))
+        plan = plans.release(self._market(tip), claimed, held, receipt, Funds((coin,), NODE.tree, FEE))
+        return self._draft(plan, tip, coin, NODE)
+
+    def fail(self, claimed: On[ClaimedTask] | None = None, bond: On[Bond] | None = None, tip: int = TIP) -> Draft:
+        coin = self.coin(NODE)
+        claimed = claimed or self.claimed()
+        task_id = plans.task_id_of(claimed)
+        failure = FailureReceipt(task_id, NODE.pk, 2, token("evidence"), tip + 1, b"s" * 56)
+        funds = Funds((coin,), NODE.tree, FEE)
+        plan = plans.fail(self._market(tip), claimed, bond or self.bond(task_id), failure, funds)
+        return self._draft(plan, tip, coin, NODE)
+
+    def timeout(
+        self,
+        claimed: On[ClaimedTask] | None = None,
+        bond: On[Bond] | None = None,
+        tip: int | None = None,
+        *,
+        solo: bool = False,
+    ) -> Draft:
+        """By a stranger, or by the node."""
+        claimed = claimed or self.claimed()
+        tip = claimed.content.exec_deadline if tip is None else tip
+        held = bond or self.bond(plans.task_id_of(claimed))
+        plan = plans.timeout(self._market(tip), claimed, held, Funds((), STRANGER.tree, FEE))
+        return self._draft(plan, tip, None if solo else self.coin(STRANGER), STRANGER, NODE)
+
+    def settle(self, rating: On[Rating] | None = None, bond: On[Bond] | None = None, tip: int | None = None) -> Draft:
+        """By a stranger, or by either side; after the reveal window unless both marks are known."""
+        rating = rating or self.rating()
+        tip = rating.content.reveal_deadline if tip is None else tip
+        held = bond or self.bond(plans.task_id_of(rating), committed=0, active=0)
+        plan = plans.settle(self._market(tip), rating, held, Funds((), STRANGER.tree, FEE))
+        return self._draft(plan, tip, self.coin(STRANGER), STRANGER, NODE, CLIENT)
+
+    def refund(self, task: On[TaskEscrow] | None = None, tip: int | None = None, *, solo: bool = False) -> Draft:
+        """By a stranger."""
+        task = task or self.task()
+        tip = task.content.claim_deadline if tip is None else tip
+        plan = plans.refund(self._market(tip), task, Funds((), STRANGER.tree, FEE))
+        return self._draft(plan, tip, None if solo else self.coin(STRANGER), STRANGER, NODE)
+
+    def cancel(self, task: On[TaskEscrow] | None = None, tip: int = TIP, coin: ErgoBox | None = None) -> Draft:
+        plan = plans.cancel(self._market(tip), task or self.task(), Funds((), CLIENT.tree, FEE))
+        return self._draft(plan, tip, coin or self.coin(CLIENT), CLIENT)
+
+    def commit(self, side: Side, rating: On[Rating] | None = None, tip: int = TIP, mark: int = 4) -> Draft:
+        rating = rating or self.rating()
+        party = party_of(side)
+        coin = self.coin(party)
+        commitment = plans.commitment_of(rating, side, mark, SALT)
+        plan = plans.commit(self._market(tip), rating, side, commitment, Funds((coin,), party.tree, FEE))
+        return self._draft(plan, tip, coin, party)
+
+    def reveal(
+        self, side: Side, rating: On[Rating] | None = None, tip: int = TIP, mark: int | None = None, salt: bytes = SALT
+    ) -> Draft:
+        """The default rating has the client committed to 4 and the node to 5."""
+        rating = rating or self.committed(self.rating())
+        mark = (4 if side is Side.CLIENT else 5) if mark is None else mark
+        party = party_of(side)
+        coin = self.coin(party)
+        plan = plans.reveal(self._market(tip), rating, side, mark, salt, Funds((coin,), party.tree, FEE))
+        return self._draft(plan, tip, coin, party)
+
+    def reclaim(self, receipt: On[Receipt] | On[FailureReceipt] | None = None, tip: int | None = None) -> Draft:
+        receipt = receipt or self.receipt()
+        tip = receipt.box.creation_height + RECEIPT_RETENTION if tip is None else tip
+        plan = plans.reclaim(self._market(tip), receipt, Funds((), NODE.tree, FEE))
+        return self._draft(plan, tip, self.coin(NODE), NODE)
+
+
+def party_of(side: Side) -> Party:
+    return CLIENT if side is Side.CLIENT else NODE
+
+

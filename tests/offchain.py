@@ -1,0 +1,215 @@
+"""A market without a chain: keys, boxes and headers made up, transactions planned, signed and evaluated for real.
+
+A `Story` walks tasks through their transactions. It keeps every box with the height at which it was made and spent, and shows them as a
+chain source would, at the tip or at an earlier height (what is left after a reorg).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
+from ergo_lib_python.transaction import TxId
+
+from aihd.chain.contracts import make_deployment
+from aihd.chain.signer import Signer
+from aihd.core.life import Life, Sighting, read_life
+from aihd.protocol import plans
+from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, Minter, On, Rating, Receipt, TaskEscrow, tokens_of
+from aihd.protocol.constants import VERSION
+from aihd.protocol.funding import Funds, Plan
+from aihd.protocol.hashes import receipt_cid
+from aihd.protocol.plans import Market, Side
+from aihd.protocol.trees import GENERATOR, parse_tree
+
+ERG: Final = 10**9
+FEE: Final = 1_100_000
+START: Final = 1000
+SERVICE, COMMITMENT, OUTPUT, PARAMS = (bytes([n]) * 32 for n in (1, 2, 3, 4))
+PARAMETERS: Final[Mapping[str, Any]] = {
+    "blockVersion": 3,
+    "maxBlockCost": 8001091,
+    "maxBlockSize": 1271009,
+    "inputCost": 2407,
+    "dataInputCost": 100,
+    "outputCost": 184,
+    "tokenAccessCost": 100,
+    "minValuePerByte": 360,
+    "storageFeeFactor": 1250000,
+    "height": 1000,
+}
+
+
+def digest(*words: object) -> bytes:
+    """32 bytes that are the same in every run."""
+    return hashlib.sha256(" ".join(map(str, words)).encode()).digest()
+
+
+def header(height: int, branch: str = "main") -> dict[str, Any]:
+    """A header in node JSON; its id depends on height and branch."""
+    return {
+        "id": digest(branch, height).hex(),
+        "parentId": digest(branch, height - 1).hex(),
+        "version": 3,
+        "height": height,
+        "timestamp": 1_700_000_000_000 + 120_000 * height,
+        "nBits": 117501863,
+        "votes": "000000",
+        "stateRoot": "00" * 33,
+        "adProofsRoot": "00" * 32,
+        "transactionsRoot": "00" * 32,
+        "extensionHash": "00" * 32,
+        "powSolutions": {"pk": GENERATOR.hex(), "w": GENERATOR.hex(), "n": "00" * 8, "d": 0},
+    }
+
+
+def headers(tip: int, branch: str = "main") -> list[dict[str, Any]]:
+    """The ten newest headers, newest first."""
+    return [header(height, branch) for height in range(tip, tip - 10, -1)]
+
+
+def signer(name: str) -> Signer:
+    """A key that is the same in every run."""
+    return Signer(f"the key of {name}")
+
+
+def coin(owner: bytes, value: int, seed: str, tokens: Any = None, height: int = 900) -> ErgoBox:
+    """A box of `value` nanoERG under the tree `owner`, from a transaction named by `seed`."""
+    candidate = ErgoBoxCandidate(value=value, script=parse_tree(owner), creation_height=height, tokens=tokens)
+    return ErgoBox.from_box_candidate(candidate, TxId(digest("coin", seed).hex()), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A box and what became of it."""
+
+    box: ErgoBox
+    height: int
+    spent_by: str | None = None
+    spent_at: int | None = None
+
+    def shown(self, tip: int) -> Sighting:
+        spent = self.spent_by if self.spent_at is not None and self.spent_at <= tip else None
+        return Sighting(self.box, self.height, digest("main", self.height), spent)
+
+
+class Story:
+    """A market with one bonded node, a client and a stranger; every transaction is mined in a block of its own."""
+
+    def __init__(self, stake: int = 5 * ERG, treasury: str = "treasury") -> None:
+        self.node, self.client, self.stranger, self.deployer = map(signer, ("node", "client", "stranger", "deployer"))
+        self.tip = START
+        self.known: dict[str, Known] = {}
+        for owner in (self.node, self.client, self.stranger, self.deployer):
+            for number in range(2):
+                box = coin(owner.tree, 50 * ERG, f"{owner!r} {number}")
+                self.known[str(box.box_id)] = Known(box, 900)
+        token = bytes(self.funds(self.deployer).boxes[0].box_id)
+        self.treasury = signer(treasury).tree
+        self.deployment = make_deployment(network="devnet", bond_token=token, treasury=self.treasury)
+        made = self.run(plans.deploy(self.market, self.funds(self.deployer)), self.deployer)
+        minter = self.deployment.read(Minter, made[0])
+        plan = plans.open_bond(
+            self.market,
+            minter,
+            self.funds(self.node),
+            node=self.node.public_key,
+            amount=stake,
+            endpoint="http://127.0.0.1:1",
+        )
+        made = self.run(plan, self.node)
+        self.minter = self.deployment.read(Minter, made[0])
+        self.bond = self.deployment.read(Bond, made[1])
+        self.tip += 10  # past `born`
+
+    # -- the chain
+
+    @property
+    def height(self) -> int:
+        """The HEIGHT that scripts see next."""
+        return self.tip + 1
+
+    @property
+    def market(self) -> Market:
+        return Market(self.deployment, self.height)
+
+    def funds(self, owner: Signer, fee: int = FEE) -> Funds:
+        mine = [k.box for k in self.known.values() if k.spent_by is None and bytes(k.box.ergo_tree) == owner.tree]
+        mine.sort(key=lambda box: (len(box.tokens), -box.value, str(box.box_id)))
+        return Funds(tuple(mine), owner.tree, fee)
+
+    def run(self, plan: Plan, owner: Signer) -> list[ErgoBox]:
+        """Sign, evaluate and mine; the outputs."""
+        tx = owner.sign(plan, headers(self.tip), PARAMETERS)
+        self.tip += 1
+        for box in plan.inputs:
+            key = str(box.box_id)
+            self.known[key] = replace(self.known[key], spent_by=str(tx.id), spent_at=self.tip)
+        outputs = list(tx.outputs)
+        self.known.update((str(box.box_id), Known(box, self.tip)) for box in outputs)
+        return outputs
+
+    def sightings(self, task_id: bytes, tip: int | None = None) -> list[Sighting]:
+        """What a chain source shows of a task's token, at the tip or at an earlier height."""
+        at = self.tip if tip is None else tip
+        mine = (k for k in self.known.values() if any(token == task_id for token, _ in tokens_of(k.box)))
+        return [known.shown(at) for known in mine if known.height <= at]
+
+    def life(self, task_id: bytes, tip: int | None = None) -> Life:
+        return read_life(self.deployment, self.sightings(task_id, tip))
+
+    # -- the steps
+
+    def terms(self, payment: int = ERG, **changes: Any) -> TaskEscrow:
+        terms = TaskEscrow(
+            SERVICE, COMMITMENT, payment, 0, self.tip + 40, 60, 0, 1, VERSION, self.client.public_key, "", ()
+        )
+        return replace(terms, **changes)
+
+    def post(self, payment: int = ERG, **changes: Any) -> On[TaskEscrow]:
+        plan = plans.post(self.market, self.terms(payment, **changes), self.funds(self.client))
+        task = self.deployment.read(TaskEscrow, self.run(plan, self.client)[0])
+        self.tip += 1  # past the selection window of 0 blocks
+        return task
+
+    def claim(self, task: On[TaskEscrow]) -> On[ClaimedTask]:
+        made = self.run(plans.claim(self.market, task, self.bond, self.funds(self.node)), self.node)
+        self.bond = self.deployment.read(Bond, made[0])
+        return self.deployment.read(ClaimedTask, made[1])
+
+    def release(self, claimed: On[ClaimedTask]) -> tuple[On[Receipt], On[Rating]]:
+        receipt = plans.receipt_for(claimed, OUTPUT, PARAMS, b"signature", receipt_cid(b"document"))
+        made = self.run(plans.release(self.market, claimed, self.bond, receipt, self.funds(self.node)), self.node)
+        self.bond = self.deployment.read(Bond, made[0])
+        return self.deployment.read(Receipt, made[1]), self.deployment.read(Rating, made[2])
+
+    def fail(self, claimed: On[ClaimedTask]) -> On[FailureReceipt]:
+        task_id = plans.task_id_of(claimed)
+        failure = FailureReceipt(task_id, self.node.public_key, 1, digest("why"), self.height, b"signature")
+        made = self.run(plans.fail(self.market, claimed, self.bond, failure, self.funds(self.node)), self.node)
+        self.bond = self.deployment.read(Bond, made[0])
+        return self.deployment.read(FailureReceipt, made[1])
+
+    def timeout(self, claimed: On[ClaimedTask]) -> None:
+        self.tip = max(self.tip, claimed.content.exec_deadline)
+        made = self.run(plans.timeout(self.market, claimed, self.bond, Funds((), b"", FEE)), self.stranger)
+        self.bond = self.deployment.read(Bond, made[0])
+
+    def commit(self, rating: On[Rating], side: Side, mark: int = 5) -> On[Rating]:
+        commitment = plans.commitment_of(rating, side, mark, digest("salt", side))
+        plan = plans.commit(self.market, rating, side, commitment, self.funds(self._of(side)))
+        return self.deployment.read(Rating, self.run(plan, self._of(side))[0])
+
+    def reveal(self, rating: On[Rating], side: Side, mark: int = 5) -> On[Rating]:
+        plan = plans.reveal(self.market, rating, side, mark, digest("salt", side), self.funds(self._of(side)))
+        return self.deployment.read(Rating, self.run(plan, self._of(side))[0])
+
+    def settle(self, rating: On[Rating]) -> None:
+        made = self.run(plans.settle(self.market, rating, self.bond, self.funds(self.stranger)), self.stranger)
+        self.bond = self.deployment.read(Bond, made[0])
+
+    def _of(self, side: Side) -> Signer:
+        return self.client if side is Side.CLIENT else self.node
