@@ -10,11 +10,12 @@
   // Paths     commit INPUTS (rating, wallet...)     OUTPUTS (rating, ...)  one side, HEIGHT <= commit_deadline
   //           reveal INPUTS (rating, wallet...)     OUTPUTS (rating, ...)  one side, salt (32 bytes) in context variable 0
   //           settle INPUTS (rating, bond, any...)  OUTPUTS (bond, ...)    anybody, when final; the value is the settler's reward
+  // Exactly one bond token marks a bond: the minter holds many, and strangers can write its registers.
   val taskId = SELF.tokens(0)._1
   val marks  = SELF.R7[Coll[Int]].get
   val clientHash = SELF.R8[Coll[Byte]].get
   val nodeHash   = SELF.R9[Coll[Byte]].get
-  val isSettle = INPUTS.size > 1 && INPUTS(1).tokens.size > 0 && INPUTS(1).tokens(0)._1 == BOND_TOKEN
+  val isSettle = INPUTS.size > 1 && INPUTS(1).tokens.size > 0 && INPUTS(1).tokens(0) == (BOND_TOKEN, 1L)
 
   if (isSettle) {
     sigmaProp(
