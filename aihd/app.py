@@ -22,10 +22,11 @@ from aihd.chain.contracts import load_deployment
 from aihd.chain.explorer import Explorer
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
-from aihd.chain.submitter import Budget, Submitter
+from aihd.chain.submitter import Submitter
 from aihd.chain.view import ChainView
 from aihd.config import Settings, required
 from aihd.core import policy
+from aihd.core.signing import Spending
 from aihd.core.task import Limits, Stage
 from aihd.errors import ConfigError
 from aihd.execution.content import ContentStore
@@ -50,6 +51,7 @@ from aihd.store.journal import Journal
 log = structlog.get_logger()
 
 SECONDS_PER_BLOCK: Final = {"mainnet": 120.0, "testnet": 45.0, "devnet": 1.0}
+MAX_FEES: Final = 10  # a fee may be raised to this multiple of wallet.fee
 CONNECT_FOR: Final = 30.0  # seconds that a started instance may take to listen
 GATEWAY_CLIENT: Final = "gateway_client"  # the client id that nodo gave us, kept in the journal
 
@@ -107,12 +109,15 @@ async def _engine(settings: Settings, stack: AsyncExitStack) -> Engine:
     journal.bind(genesis=record.genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
     services, terms = _services(settings)
     wallet, rules, depth = settings.wallet, settings.policy, settings.chain.final_depth
-    budget = Budget(wallet.max_spend_per_tx, wallet.max_spend_per_hour, wallet.max_spend_per_day)
+    spending = Spending(
+        MAX_FEES * wallet.fee, wallet.max_spend_per_tx, wallet.max_spend_per_hour, wallet.max_spend_per_day
+    )
+    permit = signer.permit(deployment, spending, _payout(settings))
     margins = (rules.claim_margin_blocks, rules.release_margin_blocks)
     return Engine(
         view,
         signer,
-        Submitter(view, signer, journal, fee=wallet.fee, final_depth=depth, budget=budget),
+        Submitter(view, signer, journal, fee=wallet.fee, final_depth=depth, permit=permit),
         journal,
         ContentStore(settings.content_dir),
         InputStore(settings.data_dir / "inputs", rules.max_input),

@@ -17,8 +17,8 @@ from ergo_lib_python.transaction import Transaction
 from aihd.chain.node import Answer
 from aihd.chain.signer import Signer, SigningError
 from aihd.chain.view import ChainView, Situation, Tip
+from aihd.core.signing import Permit, Spent, outflow
 from aihd.protocol.funding import Plan
-from aihd.protocol.units import format_erg
 from aihd.store.journal import Journal, TxRecord, TxStatus
 
 log = structlog.get_logger()
@@ -39,27 +39,18 @@ class Intent:
         return f"{self.verb}:{self.task_id.hex()}" if self.task_id else self.verb
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """nanoERG that may leave the wallet, fees included: by one transaction, in an hour, in a day."""
-
-    per_tx: int
-    per_hour: int
-    per_day: int
-
-
 class Submitter:
     """One wallet's transactions."""
 
     def __init__(
-        self, view: ChainView, signer: Signer, journal: Journal, *, fee: int, final_depth: int, budget: Budget
+        self, view: ChainView, signer: Signer, journal: Journal, *, fee: int, final_depth: int, permit: Permit
     ) -> None:
         self._view = view
         self._signer = signer
         self._journal = journal
         self._fee = fee
         self._final_depth = final_depth
-        self._budget = budget
+        self._permit = permit
         self._lock = asyncio.Lock()
 
     async def situation(self) -> Situation:
@@ -79,9 +70,10 @@ class Submitter:
             plan = build(situation)
             if plan is None:
                 return None
-            tx = self._signer.sign(plan, situation.tip.headers, situation.tip.info.parameters)
+            info = situation.tip.info
+            spent = Spent(self._journal.spent_since(HOUR), self._journal.spent_since(24 * HOUR))
+            tx = self._signer.sign(plan, situation.tip.headers, info.parameters, permit=self._permit, spent=spent)
             record = self._record(intent, plan, tx)
-            self._check_budget(record)
             self._journal.record(record)
         log.info("signed", kind=plan.kind, tx=record.id, intent=intent.key)
         reason = await self._send(record)
@@ -90,24 +82,9 @@ class Submitter:
             raise SigningError(f"{plan.kind}: the node refuses {record.id}: {reason}")
         return record
 
-    def _check_budget(self, record: TxRecord) -> None:
-        spent = max(record.spent, 0)
-        for name, limit, before in (
-            ("per_tx", self._budget.per_tx, 0),
-            ("per_hour", self._budget.per_hour, self._journal.spent_since(HOUR)),
-            ("per_day", self._budget.per_day, self._journal.spent_since(24 * HOUR)),
-        ):
-            if before + spent > limit:
-                raise SigningError(
-                    f"{record.kind}: it would take {format_erg(spent)} out of the wallet, "
-                    f"wallet.max_spend_{name} leaves {format_erg(max(0, limit - before))}"
-                )
-
     def _record(self, intent: Intent, plan: Plan, tx: Transaction) -> TxRecord:
-        mine = self._signer.tree
-        before = sum(box.value for box in plan.inputs if bytes(box.ergo_tree) == mine)
-        after = sum(output.value for output in plan.outputs if output.tree == mine)
-        return TxRecord(str(tx.id), intent.key, plan.kind, intent.task_id, bytes(tx), plan.fee, before - after)
+        spent = outflow(self._permit, plan.inputs, plan.outputs)
+        return TxRecord(str(tx.id), intent.key, plan.kind, intent.task_id, bytes(tx), plan.fee, spent)
 
     async def confirmed(self, record: TxRecord, poll: float) -> int:
         """Follow until a transaction is in a block; its height. SigningError when it was dropped instead."""

@@ -12,6 +12,7 @@ from aihd.cli import operate
 from aihd.cli.bond import bond_app
 from aihd.cli.contracts import contracts_app
 from aihd.cli.task import task_app
+from aihd.cli.wallet import wallet_app
 from aihd.errors import AihdError, Exit
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.command()(operate.run)
 app.command()(operate.status)
 app.command()(operate.demo)
 app.add_typer(operate.config_app, name="config")
+app.add_typer(wallet_app, name="wallet")
 app.add_typer(bond_app, name="bond")
 app.add_typer(task_app, name="task")
 app.add_typer(contracts_app, name="contracts")

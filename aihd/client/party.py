@@ -13,9 +13,10 @@ from aihd.chain.contracts import make_deployment
 from aihd.chain.explorer import Explorer
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
-from aihd.chain.submitter import Budget, Intent, Submitter
+from aihd.chain.submitter import Intent, Submitter
 from aihd.chain.view import ChainView, Situation
 from aihd.client.client import Client
+from aihd.core.signing import Spending
 from aihd.errors import ConfigError, TemporaryError, UsageError
 from aihd.protocol import plans
 from aihd.protocol.deployment import Deployment
@@ -24,7 +25,8 @@ from aihd.protocol.plans import Market
 from aihd.store.journal import Journal, TxRecord
 
 # A person who types a command has decided what to spend; the limits are for the daemon, which decides by itself.
-NO_LIMIT = Budget(2**63, 2**63, 2**63)
+NO_LIMIT = 2**63
+MAX_FEE = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ async def party(
         await view.check(genesis_id)
         with Journal(database) as journal:
             journal.bind(genesis=genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
-            submitter = Submitter(view, signer, journal, fee=fee, final_depth=final_depth, budget=NO_LIMIT)
+            permit = signer.permit(deployment, Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT))
+            submitter = Submitter(view, signer, journal, fee=fee, final_depth=final_depth, permit=permit)
             yield Party(view, signer, submitter, journal, session, genesis_id, poll)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -16,8 +15,9 @@ import aiohttp
 
 from aihd.chain.contracts import write_deployment
 from aihd.chain.explorer import Explorer
+from aihd.chain.mnemonic import new_mnemonic, write_mnemonic
 from aihd.chain.node import Node
-from aihd.chain.signer import Signer, new_mnemonic
+from aihd.chain.signer import Signer
 from aihd.client.party import Party, party, plan_deployment
 from aihd.devnet import Devnet
 from aihd.devnet.gateway import EmbeddedGateway
@@ -137,8 +137,7 @@ class _Makers:
     def _wallet(self, name: str) -> Signer:
         path = self._folder / name / "mnemonic"
         path.parent.mkdir(parents=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(new_mnemonic())
+        write_mnemonic(path, new_mnemonic(), None)
         return Signer.from_file(path)
 
     async def _funded(self, signer: Signer) -> None:

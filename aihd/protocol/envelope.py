@@ -19,10 +19,13 @@ HEADER_SIZE: Final = SALT_SIZE + 4
 
 
 def canonical_config(config: Mapping[str, str]) -> bytes:
-    """The bytes of a configuration; UsageError when a name is empty or the whole is over 64 KiB."""
+    """The bytes of a configuration; UsageError when a name is empty, a text has no UTF-8 or the whole is over 64 KiB."""
     if any(not name for name in config):
         raise UsageError("config: a variable has an empty name")
-    raw = json.dumps(dict(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    try:
+        raw = json.dumps(dict(config), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise UsageError("config: a text holds a lone surrogate, which has no UTF-8") from None
     if len(raw) > MAX_CONFIG:
         raise UsageError(f"config: {len(raw)} bytes, at most {MAX_CONFIG} fit")
     return raw
@@ -47,7 +50,7 @@ def decode_config(raw: bytes) -> dict[str, str]:
     """The configuration from its bytes; UsageError unless they are exactly the canonical encoding of an object of strings."""
     try:
         config = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"input: the configuration is not JSON: {error}") from None
     if not isinstance(config, dict) or not all(isinstance(value, str) for value in config.values()):
         raise UsageError("input: the configuration must be a JSON object whose values are strings")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
-from typing import Self
+from typing import Final, Self
 
 from aihd.errors import UsageError
 from aihd.protocol.hashes import receipt_cid
+
+_HEX: Final = re.compile("(?:[0-9a-f]{2})*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,14 @@ class FullReceipt:
         try:
             raw = json.loads(document)
             receipt = cls(**raw)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise UsageError(f"receipt: not a receipt document: {str(error)[:120]}") from None
         for field in fields(cls):
-            if type(getattr(receipt, field.name)).__name__ != field.type:
-                raise UsageError(f"receipt: {field.name} is {getattr(receipt, field.name)!r}, expected {field.type}")
+            value = getattr(receipt, field.name)
+            if type(value).__name__ != field.type:
+                raise UsageError(f"receipt: {field.name} is {value!r}, expected {field.type}")
+            if isinstance(value, str) and not _HEX.fullmatch(value):
+                raise UsageError(f"receipt: {field.name} is {value[:80]!r}, expected hex")
         if receipt.document() != document:
             raise UsageError("receipt: the document is not in its canonical encoding (sorted keys, no spaces)")
         return receipt

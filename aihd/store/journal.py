@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 from aihd.core.task import Stage, State, Task, Where
 from aihd.errors import ConfigError, InvariantError, TemporaryError
-from aihd.store.schema import migrate
+from aihd.store.schema import check_current, migrate
 
 _COLUMNS: Final = tuple(field.name for field in fields(Task))
 _FLAGS: Final = frozenset({"final", "may_reveal", "bridged"})
@@ -72,10 +72,12 @@ class Journal:
             raise
 
     def _prepare(self, read_only: bool) -> None:
-        if not read_only:
+        if read_only:
+            check_current(self._db, str(self._path))
+        else:
+            migrate(self._db, str(self._path))
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            migrate(self._db, str(self._path))
         broken = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if broken != "ok":
             raise ConfigError(f"ops.data_dir: {self._path} is damaged: {broken}")

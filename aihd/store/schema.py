@@ -83,8 +83,8 @@ CREATE TABLE declines (code TEXT PRIMARY KEY, count INTEGER NOT NULL, last TEXT 
 MIGRATIONS: Final = (_FIRST,)
 
 
-def migrate(connection: sqlite3.Connection, where: str) -> None:
-    """Bring the database up to date in one transaction; ConfigError when it belongs to something else or to a newer aihd."""
+def check(connection: sqlite3.Connection, where: str) -> int:
+    """The number of migrations a database has seen; ConfigError when it belongs to something else or to a newer aihd."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     used = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -94,6 +94,22 @@ def migrate(connection: sqlite3.Connection, where: str) -> None:
         raise ConfigError(
             f"ops.data_dir: {where} was written by a newer aihd (schema {version}, this one knows {len(MIGRATIONS)})"
         )
+    return int(version)
+
+
+def check_current(connection: sqlite3.Connection, where: str) -> None:
+    """For whoever only reads: ConfigError unless the database is ours and up to date."""
+    version = check(connection, where)
+    if version < len(MIGRATIONS):
+        raise ConfigError(
+            f"ops.data_dir: {where} has schema {version}, this aihd reads {len(MIGRATIONS)}: "
+            "it is brought up to date when `aihd run` starts"
+        )
+
+
+def migrate(connection: sqlite3.Connection, where: str) -> None:
+    """Bring the database up to date, each migration in one transaction; ConfigError as `check`."""
+    version = check(connection, where)
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.executescript(
             f"BEGIN IMMEDIATE; {script}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"

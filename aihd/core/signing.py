@@ -1,0 +1,183 @@
+"""What a key may sign: a decoded transaction, held against the plan it claims to be and against the operator's limits.
+
+The signer asks here before it touches the key. Default deny: an output under a tree that is neither ours, nor a guard of the market, nor
+named by what this kind of transaction is for, is refused, whatever the plan says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Final
+
+from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
+from ergo_lib_python.transaction import UnsignedTransaction
+
+from aihd.protocol.boxes import ClaimedTask, TaskEscrow, tokens_of
+from aihd.protocol.codec import BoxError
+from aihd.protocol.deployment import Deployment, Guard
+from aihd.protocol.funding import Output, Plan, TxKind
+from aihd.protocol.trees import FEE_TREE, p2pk_tree, tree_version
+from aihd.protocol.units import format_erg
+
+# Holders of this token owe part of their value to the re-emission contract (EIP-27); a wallet of ours never spends such a box.
+REEMISSION_TOKEN: Final = bytes.fromhex("d9a2cc8a09abfaed87afacfbb7daee79a6b26f10c6613fc13d3f3953e5521d1a")
+NEWEST_TREE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """nanoERG that may leave the wallet, fees included: by one transaction, in an hour, in a day; and the largest fee."""
+
+    max_fee: int
+    per_tx: int
+    per_hour: int
+    per_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """nanoERG that our transactions took out of the wallet lately."""
+
+    last_hour: int
+    last_day: int
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Whose key it is (33 bytes), on which market, how much it may spend, and the tree that earnings may go to."""
+
+    key: bytes
+    deployment: Deployment
+    spending: Spending
+    payout: bytes | None = None
+
+    @property
+    def own(self) -> frozenset[bytes]:
+        mine = p2pk_tree(self.key)
+        return frozenset({mine, self.payout}) if self.payout else frozenset({mine})
+
+
+def outflow(permit: Permit, inputs: Iterable[ErgoBox], outputs: Iterable[ErgoBoxCandidate | Output]) -> int:
+    """nanoERG that a transaction takes out of our wallet (negative: brings in)."""
+    before = sum(box.value for box in inputs if bytes(box.ergo_tree) in permit.own)
+    return before - sum(output.value for output in outputs if _tree(output) in permit.own)
+
+
+def refusals(permit: Permit, plan: Plan, tx: UnsignedTransaction, spent: Spent) -> list[str]:
+    """Every reason not to sign `tx` as `plan`; empty when there is none. Each is a sentence without secrets."""
+    outputs = tx.output_candidates
+    return [
+        *_unlike_plan(plan, tx),
+        *_keys(permit, plan),
+        *_trees(permit, plan, outputs),
+        *_tokens(permit, plan, outputs),
+        *_amounts(permit, plan, outputs, spent),
+    ]
+
+
+def _unlike_plan(plan: Plan, tx: UnsignedTransaction) -> Iterator[str]:
+    """The transaction is decoded and compared: the plan is only what somebody says it is."""
+    asked = [str(i.box_id) for i in tx.inputs]
+    meant = [str(box.box_id) for box in plan.inputs]
+    if asked != meant:
+        yield f"it spends {len(asked)} boxes that are not the {len(meant)} of the plan"
+    if tx.data_inputs:
+        yield f"it reads {len(tx.data_inputs)} data inputs, no plan has any"
+    for index, (output, planned) in enumerate(zip_longest(tx.output_candidates, plan.outputs)):
+        if output is None or planned is None or not _same(output, planned):
+            yield f"output {index} is not the one of the plan"
+
+
+def _same(output: ErgoBoxCandidate, planned: Output) -> bool:
+    registers = output.additional_registers
+    expected = list(planned.registers.items())
+    return (
+        output.value == planned.value
+        and _tree(output) == planned.tree
+        and _held(output) == planned.tokens
+        and len(registers) == len(expected)
+        and all(bytes(registers[register]) == bytes(value) for register, value in expected)
+    )
+
+
+def _keys(permit: Permit, plan: Plan) -> Iterator[str]:
+    if plan.signer is not None and plan.signer != permit.key:
+        yield f"it asks for key {plan.signer.hex()}, this is {permit.key.hex()}"
+
+
+def _trees(permit: Permit, plan: Plan, outputs: Sequence[ErgoBoxCandidate]) -> Iterator[str]:
+    known = {*permit.own, FEE_TREE, *permit.deployment.trees.values(), *_others(permit, plan)}
+    for index, output in enumerate(outputs):
+        tree = _tree(output)
+        if tree_version(tree) > NEWEST_TREE:
+            yield f"output {index} is under a tree of version {tree_version(tree)}, which cannot be judged here"
+        elif tree not in known:
+            yield f"output {index} pays {format_erg(output.value)} to {tree.hex()[:24]}…, which a {plan.kind} has no business with"
+
+
+def _others(permit: Permit, plan: Plan) -> Iterator[bytes]:
+    """Trees that are neither ours nor guards, and that this kind of transaction pays to."""
+    match plan.kind:
+        case TxKind.RELEASE:
+            yield permit.deployment.treasury
+        case TxKind.FAIL | TxKind.TIMEOUT | TxKind.REFUND:
+            yield from _clients(permit, plan.inputs[0])
+        case TxKind.SEND:
+            yield from (output.tree for output in plan.outputs[: plan.named])
+
+
+def _clients(permit: Permit, first: ErgoBox) -> Iterator[bytes]:
+    """The client whose task is the first input, as its own registers name him."""
+    guard = permit.deployment.guard_of(first)
+    try:
+        if guard is Guard.CLAIMED:
+            yield p2pk_tree(permit.deployment.read(ClaimedTask, first).content.client)
+        elif guard is Guard.TASK:
+            yield p2pk_tree(permit.deployment.read(TaskEscrow, first).content.client)
+    except BoxError:
+        return
+
+
+def _tokens(permit: Permit, plan: Plan, outputs: Sequence[ErgoBoxCandidate]) -> Iterator[str]:
+    held: Counter[bytes] = Counter()
+    for box in plan.inputs:
+        if bytes(box.ergo_tree) in permit.own:
+            held.update(dict(tokens_of(box)))
+    if REEMISSION_TOKEN in held:
+        yield "it spends a box with the re-emission token, which owes part of its value elsewhere"
+    for output in outputs:
+        if _tree(output) in permit.own:
+            held.subtract(dict(_held(output)))
+    for named in plan.outputs[: plan.named]:
+        if named.tree not in permit.own:
+            held.subtract(dict(named.tokens))
+    for token, missing in held.items():
+        if missing > 0:
+            yield f"{missing} of token {token.hex()[:16]}… would leave the wallet, and the plan does not name them"
+
+
+def _amounts(permit: Permit, plan: Plan, outputs: Sequence[ErgoBoxCandidate], spent: Spent) -> Iterator[str]:
+    limits = permit.spending
+    fee = sum(output.value for output in outputs if _tree(output) == FEE_TREE)
+    if fee > limits.max_fee:
+        yield f"its fee of {format_erg(fee)} is over the limit of {format_erg(limits.max_fee)}"
+    leaving = max(0, outflow(permit, plan.inputs, outputs))
+    for name, limit, before in (
+        ("per_tx", limits.per_tx, 0),
+        ("per_hour", limits.per_hour, spent.last_hour),
+        ("per_day", limits.per_day, spent.last_day),
+    ):
+        if before + leaving > limit:
+            rest = format_erg(max(0, limit - before))
+            yield f"it takes {format_erg(leaving)} out of the wallet, wallet.max_spend_{name} leaves {rest}"
+
+
+def _tree(output: ErgoBoxCandidate | Output) -> bytes:
+    return output.tree if isinstance(output, Output) else bytes(output.ergo_tree)
+
+
+def _held(output: ErgoBoxCandidate) -> tuple[tuple[bytes, int], ...]:
+    return tuple((bytes(token.token_id), int(token.amount)) for token in output.tokens or ())
