@@ -14,7 +14,7 @@
   //           timeout  INPUTS (claimed, bond, any...)    OUTPUTS (bond, client, ...)             anybody
   //           settle   INPUTS (rating, bond, any...)     OUTPUTS (bond, ...)                     anybody
   // One bond a transaction: a bond is INPUTS(0) or INPUTS(1), and as INPUTS(1) it reads a Coll[Long] from R6 of INPUTS(0), which a
-  // bond (Int) does not have; a minter wants OUTPUTS(0) for itself. INPUTS(0) may be any box with a payment in R6, not only a task of ours: who claims
+  // bond (Int) and a minter (nothing) do not have. INPUTS(0) may be any box with a payment in R6, not only a task of ours: who claims
   // from himself pays the same fees as for a real task.
   val node     = SELF.R4[SigmaProp].get
   val counters = SELF.R5[Coll[Long]].get

@@ -18,7 +18,7 @@
   val second  = OUTPUTS(1)
   val client  = SELF.R7[SigmaProp].get
 
-  // Exactly one bond token marks a bond: the minter holds many, and strangers can write its registers.
+  // Exactly one bond token marks a bond: the minter holds many.
   // The bond must be the one that holds this task open: any other would run its claim path beside us and owe us nothing.
   val ourBond = INPUTS(0).id == SELF.id &&
     bond.tokens(0) == (BOND_TOKEN, 1L) &&

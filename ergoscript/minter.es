@@ -12,6 +12,8 @@
   sigmaProp(
     next.propositionBytes == SELF.propositionBytes &&
     next.value >= SELF.value &&
+    // No registers (they are dense, so no R4 means none): nothing to pad the box with, nothing to pose with.
+    next.R4[Int].isDefined == false &&
     next.tokens == Coll((BOND_TOKEN, SELF.tokens(0)._2 - 1L)) &&
     blake2b256(bond.propositionBytes) == BOND_HASH &&
     bond.tokens == Coll((BOND_TOKEN, 1L)) &&

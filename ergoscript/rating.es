@@ -10,7 +10,7 @@
   // Paths     commit INPUTS (rating, wallet...)     OUTPUTS (rating, ...)  one side, HEIGHT <= commit_deadline
   //           reveal INPUTS (rating, wallet...)     OUTPUTS (rating, ...)  one side, salt (32 bytes) in context variable 0
   //           settle INPUTS (rating, bond, any...)  OUTPUTS (bond, ...)    anybody, when final; the value is the settler's reward
-  // Exactly one bond token marks a bond: the minter holds many, and strangers can write its registers.
+  // Exactly one bond token marks a bond: the minter holds many.
   val taskId = SELF.tokens(0)._1
   val marks  = SELF.R7[Coll[Int]].get
   val clientHash = SELF.R8[Coll[Byte]].get

@@ -8,7 +8,7 @@
   // Paths     claim   INPUTS (task, bond, wallet...)  OUTPUTS (bond, claimed, ...)   the bond's guard asks for the node's signature
   //           refund  INPUTS (task, any...)           OUTPUTS (client, ...)          anybody, after the claim deadline
   //           cancel  INPUTS (task, any...)           any                            the client, any time
-  // Exactly one bond token marks a bond: the minter holds many, and strangers can write its registers.
+  // Exactly one bond token marks a bond: the minter holds many.
   // The bond's guard answers for what every claim must hold, whoever funded it: script, tokens, payment and node key of OUTPUTS(1).
   val terms  = SELF.R6[Coll[Long]].get
   val client = SELF.R7[SigmaProp].get

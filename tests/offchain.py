@@ -7,19 +7,24 @@ chain source would, at the tip or at an earlier height (what is left after a reo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
-from ergo_lib_python.transaction import TxId
+from ergo_lib_python.transaction import Transaction, TxId
 
 from aihd.chain.contracts import make_deployment
 from aihd.chain.signer import Signer
+from aihd.client.party import MAX_FEE, NO_LIMIT
 from aihd.core.life import Life, Sighting, read_life
+from aihd.core.signing import Permit, Spending, Spent
+from aihd.core.signing import Spending, Spent
 from aihd.protocol import plans
 from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, Minter, On, Rating, Receipt, TaskEscrow, tokens_of
 from aihd.protocol.constants import VERSION
+from aihd.protocol.deployment import Deployment
+from aihd.protocol.deployment import Deployment
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.hashes import receipt_cid
 from aihd.protocol.plans import Market, Side
@@ -76,10 +81,34 @@ def signer(name: str) -> Signer:
     return Signer(f"the key of {name}")
 
 
+def sign(
+    owner: Signer,
+    deployment: Deployment,
+    plan: Plan,
+    newest_first: list[dict[str, Any]],
+    payout: bytes | None = None,
+) -> Transaction:
+    """The plan, signed by a key that may spend what it likes."""
+    permit = owner.permit(deployment, Spending(max_fee=10 * FEE, per_tx=2**63, per_hour=2**63, per_day=2**63), payout)
+    return owner.sign(plan, newest_first, PARAMETERS, permit=permit, spent=Spent(0, 0))
+
+
 def coin(owner: bytes, value: int, seed: str, tokens: Any = None, height: int = 900) -> ErgoBox:
     """A box of `value` nanoERG under the tree `owner`, from a transaction named by `seed`."""
     candidate = ErgoBoxCandidate(value=value, script=parse_tree(owner), creation_height=height, tokens=tokens)
     return ErgoBox.from_box_candidate(candidate, TxId(digest("coin", seed).hex()), 0)
+
+
+def permit(owner: Signer, deployment: Deployment, **limits: int) -> Permit:
+    """What a person may sign: anything the market allows, up to `limits`."""
+    return owner.permit(deployment, replace(Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT), **limits))
+
+
+def signed(
+    owner: Signer, deployment: Deployment, plan: Plan, newest_first: Sequence[Mapping[str, Any]]
+) -> Transaction:
+    """The plan's transaction after the block `newest_first[0]`; SigningError when a guard or a rule refuses it."""
+    return owner.sign(plan, newest_first, PARAMETERS, permit=permit(owner, deployment), spent=Spent(0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +170,9 @@ class Story:
         mine.sort(key=lambda box: (len(box.tokens), -box.value, str(box.box_id)))
         return Funds(tuple(mine), owner.tree, fee)
 
-    def run(self, plan: Plan, owner: Signer) -> list[ErgoBox]:
+    def run(self, plan: Plan, owner: Signer, payout: bytes | None = None) -> list[ErgoBox]:
         """Sign, evaluate and mine; the outputs."""
-        tx = owner.sign(plan, headers(self.tip), PARAMETERS)
+        tx = sign(owner, self.deployment, plan, headers(self.tip), payout)
         self.tip += 1
         for box in plan.inputs:
             key = str(box.box_id)

@@ -29,7 +29,9 @@ def escrow(content: TaskEscrow, value: int | None = None) -> On[TaskEscrow]:
     """A task box; its script does not matter to policy."""
     held = plans.escrow_value(content.payment) if value is None else value
     output = Output(held, p2pk_tree(CLIENT))
-    (box,) = plans.boxes_of(Plan(TxKind.POST, (coin(p2pk_tree(CLIENT), ERG, "policy"),), (output,), 1, 0, CREATED, None))
+    (box,) = plans.boxes_of(
+        Plan(TxKind.POST, (coin(p2pk_tree(CLIENT), ERG, "policy"),), (output,), 1, 0, CREATED, None)
+    )
     return On(box, content)
 
 

@@ -74,7 +74,8 @@ def test_state__when__our_work_goes_on__then__the_chain_decides_everywhere_but_i
 @pytest.mark.parametrize(
     ("found", "deadline", "until", "after"),
     [
-        (task(Where.OPEN), CLAIM_DEADLINE - 3, Command.CLAIM, Command.GIVE_UP),
+        (task(Where.OPEN), CLAIM_DEADLINE - 3, Command.CLAIM, None),
+        (task(Where.OPEN), CLAIM_DEADLINE + 10, None, Command.GIVE_UP),
         (task(Where.CLAIMED), CLAIMED_AT + 30, None, Command.BREAK),
         (task(Where.CLAIMED, locator="data:"), CLAIMED_AT + 30, Command.FETCH_INPUT, Command.BREAK),
         (task(Where.CLAIMED, Stage.INPUT), EXEC_DEADLINE - 6, Command.EXECUTE, Command.BREAK),

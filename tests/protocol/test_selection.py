@@ -9,7 +9,7 @@ from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.transaction import TxId
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from offchain import COMMITMENT, ERG, FEE, PARAMETERS, SERVICE, coin, digest, headers, signer
+from offchain import COMMITMENT, ERG, FEE, SERVICE, coin, digest, headers, sign, signer
 
 from aihd.chain.contracts import make_deployment
 from aihd.chain.signer import SigningError
@@ -54,7 +54,7 @@ def task_and_bond(seed: str, difficulty: int, score: int, created: int, born: in
 def guard_selects(task: On[TaskEscrow], bond: On[Bond], branch: str) -> bool:
     funds = Funds((coin(NODE.tree, ERG, "purse"),), NODE.tree, FEE)
     try:
-        NODE.sign(plans.claim(Market(DEPLOYMENT, TIP + 1), task, bond, funds), headers(TIP, branch), PARAMETERS)
+        sign(NODE, DEPLOYMENT, plans.claim(Market(DEPLOYMENT, TIP + 1), task, bond, funds), headers(TIP, branch))
     except SigningError as error:
         assert "a guard refuses it" in str(error)
         return False

@@ -1,0 +1,216 @@
+"""The signer's last look: what it refuses to sign, and that its secret never shows."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from ergo_lib_python.chain import Address, NetworkPrefix, Token, TokenId
+from ergo_lib_python.verifier import verify_signature
+from offchain import ERG, FEE, coin, digest, headers, signed, signer
+
+from aihd.chain.contracts import make_deployment
+from aihd.chain.mnemonic import WORDS, new_mnemonic, write_mnemonic
+from aihd.chain.signer import Signer, SigningError
+from aihd.errors import ConfigError, DependencyError, Exit
+from aihd.protocol import plans
+from aihd.protocol.funding import Funds, Output, Plan
+from aihd.protocol.plans import Market
+from aihd.protocol.trees import address_of
+
+ME, YOU = signer("node"), signer("client")
+TIP = 1000
+DEPLOYMENT = make_deployment(network="devnet", bond_token=digest("b"), treasury=YOU.tree)
+MARKET = Market(DEPLOYMENT, TIP + 1)
+
+
+def payment(value: int = ERG, fee: int = FEE) -> Plan:
+    funds = Funds((coin(ME.tree, 10 * ERG, "purse"),), ME.tree, fee)
+    return plans.send(MARKET, (Output(value, YOU.tree),), funds)
+
+
+def test_sign__when__the_plan_is_sound__then__the_planned_transaction_with_its_proofs() -> None:
+    plan = payment()
+    tx = signed(ME, DEPLOYMENT, plan, headers(TIP))
+    assert str(tx.id) == plan.tx_id
+    assert all(len(bytes(tx_input.spending_proof.proof)) == 56 for tx_input in tx.inputs)
+
+
+@pytest.mark.parametrize(
+    ("plan", "says"),
+    [
+        (replace(payment(), signer=YOU.public_key), f"it asks for key {YOU.public_key.hex()}, this is {ME.public_key.hex()}"),
+        (payment(fee=20_000_001), "fee of 0.020000001 ERG is over the limit of 0.02 ERG"),
+        (payment(fee=999_999), "no node would take it: Min fee not met"),
+        (payment(value=20_000), "no node would take it: Every output .* minValuePerByte"),
+        (replace(payment(), creation_height=TIP + 2), "no node would take it: .*creationHeight not exceeding"),
+        (replace(payment(), creation_height=899), "no node would take it: .*[Cc]reation height of any output"),
+        (replace(payment(), outputs=payment().outputs[:-1]), "send: "),
+        (
+            replace(payment(), outputs=(replace(payment().outputs[0], tokens=((digest("t"), 1),)), *payment().outputs[1:])),
+            "send: ",
+        ),
+        (
+            replace(payment(), inputs=(*payment().inputs, coin(YOU.tree, ERG, "yours"))),
+            "send: a guard refuses it",
+        ),
+    ],
+    ids=["key", "high-fee", "low-fee", "dust", "future", "falling", "unbalanced", "minting", "foreign-input"],
+)  # fmt: skip
+def test_sign__when__a_rule_is_broken__then__refused_in_one_short_line(plan: Plan, says: str) -> None:
+    with pytest.raises(SigningError, match=says) as caught:
+        signed(ME, DEPLOYMENT, plan, headers(TIP))
+    text = str(caught.value)
+    assert text.startswith("send: ")
+    assert "\n" not in text and len(text) < 400
+    assert caught.value.exit_code is Exit.INVARIANT
+
+
+def test_sign__when__the_fee_limit_is_reached_exactly__then__signed() -> None:
+    assert signed(ME, DEPLOYMENT, payment(fee=20_000_000), headers(TIP))
+
+
+def test_sign__when__the_headers_have_a_gap__then__not_signed() -> None:
+    broken = headers(TIP)
+    broken[4] = headers(TIP - 1)[4]
+    with pytest.raises(DependencyError):
+        signed(ME, DEPLOYMENT, payment(), broken)
+
+
+def test_sign__when__an_input_holds_a_token_that_goes_nowhere__then__the_plan_shows_it_is_kept() -> None:
+    box = coin(ME.tree, 10 * ERG, "with token", [Token(TokenId(digest("t")), 7)])
+    plan = plans.send(MARKET, (Output(ERG, YOU.tree),), Funds((box,), ME.tree, FEE))
+    tx = signed(ME, DEPLOYMENT, plan, headers(TIP))
+    assert [(bytes(t.token_id), t.amount) for t in tx.outputs[-1].tokens] == [(digest("t"), 7)]
+
+
+def test_sign_message__when__checked__then__holds_for_this_key_and_message_only() -> None:
+    proof = ME.sign_message(b"aih:receipt:1 message")
+    address = Address(ME.address(NetworkPrefix.Mainnet))
+    assert verify_signature(address, b"aih:receipt:1 message", proof)
+    assert not verify_signature(address, b"aih:receipt:1 other", proof)
+    assert not verify_signature(Address(YOU.address(NetworkPrefix.Mainnet)), b"aih:receipt:1 message", proof)
+
+
+def test_address__when__on_a_network__then__that_of_its_tree() -> None:
+    for network in (NetworkPrefix.Mainnet, NetworkPrefix.Testnet):
+        assert ME.address(network) == address_of(ME.tree, network)
+
+
+# ---------------------------------------------------------------- the secret
+
+
+def secret_file(folder: Path, words: str, mode: int = 0o600) -> Path:
+    path = folder / "mnemonic"
+    path.write_text(words)
+    path.chmod(mode)
+    return path
+
+
+def test_signer__when__shown__then__nothing_of_the_secret(tmp_path: Path) -> None:
+    words = new_mnemonic()
+    made = Signer.from_file(secret_file(tmp_path, words))
+    shown = [repr(made), str(made), f"{made!r:>200}"]
+    for call in (
+        lambda: signed(made, DEPLOYMENT, replace(payment(), signer=None), headers(TIP)),
+        lambda: signed(made, DEPLOYMENT, payment(), headers(TIP)),
+        lambda: pickle.dumps(made),
+    ):
+        with pytest.raises((SigningError, TypeError)) as caught:
+            call()
+        shown.append("".join(traceback.format_exception(caught.value)))
+    text = " ".join(shown).split()
+    assert not [word for word in words.split() if word in text and len(word) > 4]
+    assert words not in " ".join(text)
+    assert repr(made) == f"Signer({made.public_key.hex()})"
+
+
+def test_new_mnemonic__when__made__then__24_words_and_never_the_same() -> None:
+    made = {new_mnemonic() for _ in range(5)}
+    assert len(made) == 5
+    assert {len(words.split()) for words in made} == {24}
+
+
+@pytest.mark.parametrize("count", [1, 11, 13, 23, 25])
+def test_from_file__when__the_number_of_words_is_wrong__then__the_file_is_named_and_no_word(
+    tmp_path: Path, count: int
+) -> None:
+    path = secret_file(tmp_path, " ".join(["zebra"] * count))
+    with pytest.raises(ConfigError) as caught:
+        Signer.from_file(path)
+    assert str(caught.value) == (
+        f"wallet.mnemonic_file = {path} holds {count} words, a mnemonic has 12, 15, 18, 21, 24"
+    )
+
+
+@pytest.mark.parametrize("count", WORDS)
+def test_from_file__when__words_are_spread_over_lines__then__the_same_key(tmp_path: Path, count: int) -> None:
+    words = new_mnemonic().split()[:count]
+    spread = Signer.from_file(secret_file(tmp_path, "\n  ".join(words) + "\n\n"))
+    assert spread.public_key == Signer(" ".join(words)).public_key
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o600, 0o400])
+def test_from_file__when__only_we_and_our_group_read__then__taken(tmp_path: Path, mode: int) -> None:
+    assert Signer.from_file(secret_file(tmp_path, new_mnemonic(), mode))
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o660, 0o666])
+def test_from_file__when__others_may_read_or_write__then__refused(tmp_path: Path, mode: int) -> None:
+    path = secret_file(tmp_path, new_mnemonic(), mode)
+    with pytest.raises(ConfigError, match=f"has mode {mode:04o}, open to others: chmod 600 {path}"):
+        Signer.from_file(path)
+
+
+def password_file(folder: Path, words: str) -> Path:
+    path = folder / f"password {len(words)}"
+    path.write_text(words + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_write_mnemonic__when__a_password_is_given__then__only_it_opens_the_file(tmp_path: Path) -> None:
+    words, path = new_mnemonic(), tmp_path / "sealed"
+    right, wrong = password_file(tmp_path, "correct horse"), password_file(tmp_path, "wrong")
+    write_mnemonic(path, words, "correct horse")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert not set(words.split()) & set(path.read_text().split())
+    assert Signer.from_file(path, right).public_key == Signer(words).public_key
+    with pytest.raises(ConfigError, match=f"{path} does not open with the password in wallet.password_file"):
+        Signer.from_file(path, wrong)
+    with pytest.raises(ConfigError, match=f"{path} is encrypted: name the file with its password"):
+        Signer.from_file(path)
+
+
+def test_write_mnemonic__when__the_file_is_there__then__left_alone(tmp_path: Path) -> None:
+    path = secret_file(tmp_path, "precious")
+    with pytest.raises(ConfigError, match=f"{path} cannot be created: File exists"):
+        write_mnemonic(path, new_mnemonic(), None)
+    assert path.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"format": "aihd-mnemonic-9"}, {"n": 2}, {"n": 2**40}, {"salt": "zz"}, {"sealed": "00"}, {"nonce": None}],
+    ids=str,
+)
+def test_from_file__when__the_sealed_record_is_not_ours__then__refused_without_its_content(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = tmp_path / "sealed"
+    write_mnemonic(path, new_mnemonic(), "pw")
+    record = json.loads(path.read_text()) | change
+    path.write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=f"wallet.mnemonic_file = {path} ") as caught:
+        Signer.from_file(path, password_file(tmp_path, "pw"))
+    assert str(record["salt"]) not in str(caught.value)
+
+
+def test_from_file__when__a_password_is_set_for_plain_words__then__refused(tmp_path: Path) -> None:
+    path = secret_file(tmp_path, new_mnemonic())
+    with pytest.raises(ConfigError, match=f"{path} is not encrypted, but wallet.password_file is set"):
+        Signer.from_file(path, password_file(tmp_path, "pw"))
