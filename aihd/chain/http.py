@@ -24,7 +24,11 @@ class SourceError(TemporaryError):
     @property
     def passing(self) -> bool:
         """Worth asking again at once: no answer, a server error, or too many requests."""
-        return self.status is None or self.status >= 500 or self.status == 429
+        return self.status is None or _passing(self.status)
+
+
+def _passing(status: int) -> bool:
+    return status >= 500 or status == 429
 
 
 def _retry(error: Exception) -> bool:
@@ -72,10 +76,13 @@ class JsonSource:
         *others, last = self._urls
         for url in others:
             try:
-                return await self._call(url, method, path, params, body)
+                status, answer = await self._call(url, method, path, params, body)
             except SourceError as error:
                 if not error.passing:
                     raise
+                continue
+            if not _passing(status):
+                return status, answer
         return await self._call(last, method, path, params, body)
 
     async def _call(

@@ -71,7 +71,7 @@ class Signer:
 
         `headers` newest first; `spent` is what left the wallet lately.
         """
-        unsigned = plan.unsigned() if unsigned is None else unsigned
+        unsigned = _decoded(plan) if unsigned is None else unsigned
         reasons = refusals(permit, plan, unsigned, spent)
         if reasons:
             raise SigningError(f"{plan.kind}: not signed: {'; '.join(reasons)[:400]}")
@@ -90,3 +90,10 @@ class Signer:
     def sign_message(self, message: bytes) -> bytes:
         """Schnorr signature of the key over `message`; callers give it a domain prefix."""
         return bytes(self._wallet.sign_message_using_p2pk(self._address, message))
+
+
+def _decoded(plan: Plan) -> UnsignedTransaction:
+    try:
+        return contained(plan.unsigned)
+    except ValueError as error:
+        raise SigningError(f"{plan.kind}: it is no transaction: {one_line(error, 200)}") from None
