@@ -1,0 +1,25 @@
+"""Run every benchmark and print a table."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.content import content_store
+from benchmarks.journal import journal_commit
+from benchmarks.signing import signing
+
+
+async def main() -> None:
+    table = Table("what", "ours", "floor", "ratio", "the floor is")
+    with tempfile.TemporaryDirectory(prefix="aihd-bench-") as folder:
+        for result in (await content_store(Path(folder)), journal_commit(Path(folder)), signing()):
+            table.add_row(*result.row())
+    Console(width=140).print(table)
+
+
+asyncio.run(main())
