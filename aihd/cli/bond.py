@@ -7,10 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
+import aiohttp
 import typer
 
+from aihd.chain.contracts import load_deployment
+from aihd.chain.explorer import Explorer
+from aihd.chain.node import Node
+from aihd.chain.signer import Signer
 from aihd.chain.submitter import Intent
-from aihd.chain.view import Situation
+from aihd.chain.view import ChainView, Situation
 from aihd.cli.common import ConfigOption, DryRun, console_of, erg, settings_of, transact, wallet_at_work
 from aihd.config import Settings, required
 from aihd.errors import UsageError
@@ -21,20 +26,28 @@ from aihd.protocol.funding import Plan
 from aihd.protocol.units import format_erg
 
 bond_app = typer.Typer(
-    no_args_is_help=True, help="The bond of this node. Stop the daemon first: it uses the same wallet."
+    no_args_is_help=True, help="The bond of this node. To change it, stop the daemon first: it uses the same wallet."
 )
+NO_BOND = "this wallet has no bond; open one with aihd bond open"
 Amount = Annotated[str, typer.Option(help='with its unit, such as "5 ERG"')]
 
 
 @bond_app.command("show")
 def bond_show(config: ConfigOption = None) -> None:
-    """The bond as it is on the chain."""
+    """The bond as it is on the chain, whether the daemon runs or not."""
     asyncio.run(_show(settings_of(config)))
 
 
 async def _show(settings: Settings) -> None:
-    async with wallet_at_work(settings) as who:
-        bond = _bond(await who.submitter.situation()).content
+    deployment, _ = load_deployment(required(settings.chain.deployment, "chain.deployment"))
+    path = required(settings.wallet.mnemonic_file, "wallet.mnemonic_file")
+    key = Signer.from_file(path, settings.wallet.password_file).public_key
+    async with aiohttp.ClientSession() as session:
+        node, explorer = Node(session, settings.chain.node_urls), Explorer(session, settings.chain.explorer_urls)
+        found = [bond for bond in await ChainView(node, explorer, deployment).bonds() if bond.content.node == key]
+    if not found:
+        raise UsageError(NO_BOND)
+    bond = found[0].content
     console = console_of()
     console.print(
         f"bond {format_erg(bond.amount)}, committed {format_erg(bond.committed)}, score {bond.score}, {bond.endpoint}"
@@ -111,5 +124,5 @@ async def _changed(settings: Settings, dry_run: bool, verb: str, plan: Callable[
 
 def _bond(situation: Situation) -> On[Bond]:
     if situation.bond is None:
-        raise UsageError("this wallet has no bond; open one with aihd bond open")
+        raise UsageError(NO_BOND)
     return situation.bond

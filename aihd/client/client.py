@@ -32,7 +32,7 @@ from aihd.protocol.boxes import Bond, On, TaskEscrow
 from aihd.protocol.constants import VERSION
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.plans import Market, Side
-from aihd.store.journal import Journal
+from aihd.store.journal import Journal, TxRecord
 
 DELIVERY: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10)
 
@@ -263,7 +263,7 @@ class Client:
             if box is None:
                 raise TemporaryError(f"task {task_id.hex()} is just being claimed")
             task = self.view.deployment.read(TaskEscrow, box)
-            await self._do("cancel", task_id, lambda m, f: plans.cancel(m, task, f))
+            await self._finish("cancel", task_id, lambda m, f: plans.cancel(m, task, f))
             return "cancelled"
         claimed = now.life.claimed
         if now.where is not Where.CLAIMED or claimed is None:
@@ -273,7 +273,7 @@ class Client:
                 f"task {task_id.hex()} may be delivered until height {claimed.content.exec_deadline}, the chain is at {now.height}"
             )
         bond = await self._bond_of(task_id)
-        await self._do("timeout", task_id, lambda m, f: plans.timeout(m, claimed, bond, f))
+        await self._finish("timeout", task_id, lambda m, f: plans.timeout(m, claimed, bond, f))
         return "timed out"
 
     # -- parts
@@ -293,8 +293,15 @@ class Client:
             allowed=order.allowed,
         )
 
-    async def _do(self, verb: str, task_id: bytes, plan: Callable[[Market, Funds], Plan]) -> None:
-        await self._submitter.transact(Intent(verb, task_id), lambda s: plan(s.market, s.funds))
+    async def _do(self, verb: str, task_id: bytes, plan: Callable[[Market, Funds], Plan]) -> TxRecord | None:
+        return await self._submitter.transact(Intent(verb, task_id), lambda s: plan(s.market, s.funds))
+
+    async def _finish(self, verb: str, task_id: bytes, plan: Callable[[Market, Funds], Plan]) -> None:
+        """As `_do`, and wait for the block."""
+        record = await self._do(verb, task_id, plan)
+        if record is None:
+            raise TemporaryError(f"task {task_id.hex()}: an earlier {verb} is still under way")
+        await self._submitter.confirmed(record, self._poll)
 
     def _post(self, task_id: bytes) -> Post:
         data = self._journal.post(task_id)

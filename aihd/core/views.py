@@ -82,7 +82,7 @@ def _wallet(wallet: WalletFacts | None, owed: int) -> dict[str, Any]:
 
 def _issues(facts: Facts) -> Iterable[dict[str, Any]]:
     if not facts.running:
-        yield {"what": "service", "reason": f"aihd is not running, {len(facts.open_tasks)} tasks are open"}
+        yield {"what": "service", "reason": f"aihd is not running; {len(facts.open_tasks)} tasks are open"}
     for name, reason in sorted(facts.troubles.items()):
         yield {"what": f"{name} loop", "reason": reason}
     for task in facts.open_tasks:
@@ -107,4 +107,4 @@ def _sentence(facts: Facts, issues: list[dict[str, Any]], at_risk: int, owed: in
         return f"{format_erg(at_risk)} are at risk: {issues[0]['what']}: {issues[0]['reason']}"
     if issues:
         return f"{issues[0]['what']}: {issues[0]['reason']}"
-    return f"{paid} tasks paid, {format_erg(owed)} owed to us."
+    return f"{len(facts.open_tasks)} tasks open, {paid} paid, {format_erg(owed)} owed to us."
