@@ -34,6 +34,7 @@ from aihd.execution.exchange import exchange_app
 from aihd.execution.inputs import InputStore
 from aihd.nodo.gateway import GatewayClient
 from aihd.nodo.registry import list_services
+from aihd.ops.failpoints import reach
 from aihd.ops.lock import process_lock
 from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
@@ -178,6 +179,7 @@ async def _open_doors(settings: Settings, engine: Engine, report: Report, stack:
     """The client's door and the operator's page."""
 
     def stored(task_id: bytes) -> None:
+        reach("input stored")
         engine.journal.update(task_id, "input stored", stage=Stage.INPUT)
         engine.pulse.beat()
 

@@ -18,6 +18,7 @@ from aihd.chain.node import Answer
 from aihd.chain.signer import Signer, SigningError
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.core.signing import Permit, Spent, outflow
+from aihd.ops.failpoints import reach
 from aihd.protocol.funding import Plan
 from aihd.store.journal import Journal, TxRecord, TxStatus
 
@@ -101,7 +102,8 @@ class Submitter:
         """Once for each new tip: what became of every live transaction, and send again what is not in a block."""
         async with self._lock:
             for record in self._journal.live():
-                await self._follow(record, tip)
+                if self._journal.has_live(record.intent):  # else its parent was dropped on the way, and it with it
+                    await self._follow(record, tip)
 
     async def _follow(self, record: TxRecord, tip: Tip) -> None:
         mined = await self._view.node.mined_at(record.id)
@@ -123,7 +125,9 @@ class Submitter:
     async def _send(self, record: TxRecord) -> str | None:
         """Send once; the reason if the transaction was dropped for good."""
         tx = Transaction.from_bytes(record.body)
+        reach(f"submit {record.kind}: before")
         result = await self._view.node.submit(tx)
+        reach(f"submit {record.kind}: after")
         self._journal.count_send(record.id)
         if result.answer in (Answer.ACCEPTED, Answer.KNOWN):
             return None

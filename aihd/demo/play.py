@@ -77,9 +77,8 @@ async def play(world: World, input_path: Path, service: str, output: Path, tell:
         told.cancel()
     terms = claimed.life.claimed
     assert terms is not None
-    node = next(
-        n for n, p in zip(("node-a", "node-b"), world.nodes, strict=True) if p.signer.public_key == terms.content.node
-    )
+    keys = {daemon.name: node.signer.public_key for daemon, node in zip(world.daemons, world.nodes, strict=True)}
+    node = next(name for name, key in keys.items() if key == terms.content.node)
     after = await _balances(world)
     receipt = (await world.client.view.life(task_id)).receipt
     return Ending(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,15 +38,63 @@ SERVICES: Final = Path(__file__).parent.parent / "devnet" / "services"
 SLOT: Final = 8080
 
 
-@dataclass(frozen=True, slots=True)
 class Daemon:
-    """A running `aihd run`."""
+    """`aihd run` as a process of its own, which can be stopped and started again. Its log is added to at each start."""
 
-    name: str
-    process: asyncio.subprocess.Process
-    ops_url: str
-    config: Path
-    log: Path
+    def __init__(self, name: str, config: Path, ops_port: int) -> None:
+        self.name = name
+        self.config = config
+        self.log = config.parent / "log"
+        self.ops_url = f"http://127.0.0.1:{ops_port}"
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        """The newest process; DependencyError when there was none yet."""
+        if self._process is None:
+            raise DependencyError(f"{self.name} was not started")
+        return self._process
+
+    async def start(self, env: Mapping[str, str] | None = None) -> None:
+        """Start it, with `env` added to our environment."""
+        with self.log.open("ab") as file:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "aihd", "run", "--config", str(self.config)),
+                stdout=file,
+                stderr=file,
+                env={**os.environ, **(env or {})},
+            )
+
+    async def ready(self, patience: float = 45.0) -> None:
+        """Wait until it is at work; DependencyError with the end of its log when it is not."""
+        try:
+            async with asyncio.timeout(patience), aiohttp.ClientSession() as session:
+                while self.process.returncode is None:
+                    if await _answers(session, f"{self.ops_url}/readyz"):
+                        return
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            raise DependencyError(f"{self.name} is not ready after {patience:g} s: {last_lines(self.log)}") from None
+        raise DependencyError(f"{self.name} ended with code {self.process.returncode}: {last_lines(self.log)}")
+
+    async def stop(self) -> None:
+        """Tell it to stop by TERM, and kill it if it does not."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), 15)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as response:
+            return response.status == 200
+    except aiohttp.ClientConnectionError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +112,18 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, block_time: float, max_input: int) -> AsyncIterator[World]:
-    """Set everything up in `folder`, and take everything down again."""
+async def world(
+    folder: Path,
+    *,
+    block_time: float,
+    max_input: int,
+    names: tuple[str, ...] = ("node-a", "node-b"),
+    start: bool = True,
+) -> AsyncIterator[World]:
+    """Set everything up in `folder`, with a bonded daemon for each name, and take everything down again.
+
+    Without `start` the daemons are configured and bonded, but not started.
+    """
     async with AsyncExitStack() as stack:
         devnet = await stack.enter_async_context(Devnet(block_time=block_time))
         gateway = await stack.enter_async_context(EmbeddedGateway(folder / "nodo"))
@@ -73,17 +132,22 @@ async def world(folder: Path, *, block_time: float, max_input: int) -> AsyncIter
         treasury = Signer(new_mnemonic())
         deployment, genesis_id = await makers.found_market(treasury.tree)
         client = await makers.party("client", deployment, genesis_id)
-        nodes = [await makers.party(name, deployment, genesis_id) for name in ("node-a", "node-b")]
+        nodes = [await makers.party(name, deployment, genesis_id) for name in names]
         daemons = []
-        for node, name in zip(nodes, ("node-a", "node-b"), strict=True):
+        for node, name in zip(nodes, names, strict=True):
             exchange, ops = free_port(), free_port()
             await node.open_bond(STAKE, f"http://127.0.0.1:{exchange}")
             config = _write_config(folder / name, devnet, gateway, makers.deployment_file, exchange, ops, max_input)
-            daemons.append(await stack.enter_async_context(_daemon(name, config, ops)))
-        for daemon in daemons:
-            await _ready(daemon)
+            daemons.append(Daemon(name, config, ops))
+            stack.push_async_callback(daemons[-1].stop)
+        if start:
+            for daemon in daemons:
+                await daemon.start()
+            for daemon in daemons:
+                await daemon.ready()
         await _old_enough(client)
-        wallets = {"client": _address(client), "node-a": _address(nodes[0]), "node-b": _address(nodes[1])}
+        wallets = {"client": _address(client)}
+        wallets.update((name, _address(node)) for name, node in zip(names, nodes, strict=True))
         wallets["treasury"] = address_of(treasury.tree)
         yield World(devnet, gateway, services, deployment, client, tuple(nodes), tuple(daemons), wallets)
 
@@ -210,54 +274,6 @@ data_dir = "{folder / "data"}"
 log_format = "json"
 ''')
     return config
-
-
-@asynccontextmanager
-async def _daemon(name: str, config: Path, ops: int) -> AsyncIterator[Daemon]:
-    """`aihd run` as a process; told to stop by TERM at the end, and killed if it does not."""
-    log = config.parent / "log"
-    with log.open("wb") as file:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "aihd", "run", "--config", str(config), stdout=file, stderr=file
-        )
-    try:
-        yield Daemon(name, process, f"http://127.0.0.1:{ops}", config, log)
-    finally:
-        await _stop(process)
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), 15)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-
-
-async def _ready(daemon: Daemon, patience: float = 45.0) -> None:
-    """Wait until a daemon is at work; DependencyError with the end of its log when it is not."""
-    async with aiohttp.ClientSession() as session, _deadline(daemon, patience):
-        while daemon.process.returncode is None:
-            try:
-                async with session.get(f"{daemon.ops_url}/readyz") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass
-            await asyncio.sleep(POLL)
-    raise DependencyError(f"{daemon.name} ended with code {daemon.process.returncode}: {last_lines(daemon.log)}")
-
-
-@asynccontextmanager
-async def _deadline(daemon: Daemon, patience: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(patience):
-            yield
-    except TimeoutError:
-        raise DependencyError(f"{daemon.name} is not ready after {patience:g} s: {last_lines(daemon.log)}") from None
 
 
 def last_lines(log: Path, count: int = 5) -> str:

@@ -6,15 +6,14 @@ Boxes of undone blocks are remembered as orphans, as the Explorer does.
 
 from __future__ import annotations
 
-import contextlib
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import lru_cache
 
-from ergo_lib_python.chain import ErgoBox
-from ergo_lib_python.chain import NonMandatoryRegisterId as Register
-from ergo_lib_python.exceptions import RegisterValueException
+from ergo_lib_python.chain import Constant, ErgoBox
+from ergo_lib_python.exceptions import SigmaParsingException
 
 from aihd.devnet.blocks import Block
 from aihd.devnet.views import BoxView, TxView
@@ -121,6 +120,10 @@ class Ledger:
         box = self.boxes.get(box_id)
         return None if box is None or box_id in self._spender else box.view.box
 
+    def orphans_by(self, by: By, key: str) -> list[ChainBox]:
+        """The boxes of undone blocks, looked up like those of the main chain."""
+        return [box for box in self.orphans.values() if (by, key) in _keys(box.view)]
+
     def transactions_of(self, tree: str) -> list[str]:
         """Ids of the transactions that make or spend boxes of a tree (hex), oldest first."""
         return self._by_tree.get(tree, [])
@@ -143,6 +146,12 @@ class Ledger:
             for tree in self._touched(view):
                 self._by_tree.setdefault(tree, []).append(view.tx_id)
             self.tokens.update((token.token_id, token) for token in _issued(view))
+
+    def add_orphans(self, block: Block) -> None:
+        """Remembers the boxes of a block that was undone in another run."""
+        for view in (box for tx in block.transactions for box in tx.outputs):
+            if view.box_id not in self.boxes:
+                self.orphans[view.box_id] = ChainBox(view, len(self.boxes), block.height, block.block_id)
 
     def undo(self, block: Block) -> None:
         """Takes the newest block away again."""
@@ -188,13 +197,19 @@ def _place(by: By, box: ChainBox) -> tuple[int, int, str]:
 
 
 def _keys(view: BoxView) -> Iterator[tuple[By, str]]:
-    tree = bytes.fromhex(view.tree)
     yield By.TREE, view.tree
-    with contextlib.suppress(ValueError):  # the chain holds trees that nobody can parse; they have no template
-        yield By.TEMPLATE, explorer_template_hash(tree)
-        yield By.NODE_TEMPLATE, node_template_hash(tree)
+    yield from _template_keys(view.tree)
     for token_id in dict.fromkeys(token_id for token_id, _ in view.tokens):
         yield By.TOKEN, token_id
+
+
+@lru_cache(maxsize=8192)
+def _template_keys(tree: str) -> tuple[tuple[By, str], ...]:
+    serialized = bytes.fromhex(tree)
+    try:
+        return (By.TEMPLATE, explorer_template_hash(serialized)), (By.NODE_TEMPLATE, node_template_hash(serialized))
+    except ValueError:  # the chain holds trees that nobody can parse; they have no template
+        return ()
 
 
 def _issued(view: TxView) -> Iterator[Token]:
@@ -203,20 +218,22 @@ def _issued(view: TxView) -> Iterator[Token]:
     holders = [box for box in view.outputs if any(held == token_id for held, _ in box.tokens)]
     if holders:
         emission = sum(amount for box in holders for held, amount in box.tokens if held == token_id)
-        yield Token(token_id, holders[0].box_id, emission, *_eip4(holders[0].box))
+        yield Token(token_id, holders[0].box_id, emission, *_eip4(holders[0]))
 
 
-def _eip4(box: ErgoBox) -> tuple[str | None, str | None, int | None]:
-    name, description, decimals = (_text(box, register) for register in (Register.R4, Register.R5, Register.R6))
+def _eip4(view: BoxView) -> tuple[str | None, str | None, int | None]:
+    name, description, decimals = (_text(serialized) for serialized in (*view.registers[:3], "", "", "")[:3])
     if name is None:
         return None, None, None
     return name, description, int(decimals) if decimals and decimals.isdecimal() else None
 
 
-def _text(box: ErgoBox, register: Register) -> str | None:
-    """The text in a register; None where it is empty, of another type, or unreadable."""
+def _text(serialized: str) -> str | None:
+    """The text in a register (hex); None where it is empty, of another type, or unreadable."""
+    if not serialized.startswith("0e"):  # Coll[Byte]
+        return None
     try:
-        value = box.additional_registers[register].value
-    except (KeyError, ValueError, TypeError, RegisterValueException):
+        value = Constant.from_bytes(bytes.fromhex(serialized)).value
+    except (ValueError, SigmaParsingException):
         return None
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else None

@@ -1,39 +1,46 @@
 """The mempool: transactions that wait for a block, and the boxes they make and spend.
 
-Arrival order is dependency order, since a transaction is taken in only when its parents are there.
-A transaction that is replaced leaves its children behind; the next check drops them, as in a node.
+As in a node: a transaction weighs its fee per size or per cost, and besides what its descendants in the pool weigh, so
+parents come before their children. A transaction that is replaced leaves its children behind; the next check drops
+them. What a check found invalid is not taken again before a restart. No rule of the chain is checked here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
 
 from aihd.devnet.views import BoxView, TxView
 
 CAPACITY = 1000  # transactions
+MEMORY = 10_000  # ids of invalid transactions; a node's bloom filter forgets, too
+FAMILY_DEPTH = 500  # generations above a transaction that carry its weight
+
+Weighing = Literal["size", "cost"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PoolTx:
-    """A waiting transaction; `arrived` in ms since the epoch."""
+    """A waiting transaction; `arrived` in ms since the epoch, `cost` in block cost units, `weight` with descendants."""
 
     view: TxView
     arrived: int
-
-    @property
-    def weight(self) -> int:
-        """What decides between rivals: nanoERG of fee per KiB."""
-        return self.view.fee * 1024 // self.view.size
+    cost: int = 0
+    weight: int = field(default=0, compare=False)
 
 
 class Mempool:
-    """Waiting transactions by id, in arrival order; no rule is checked here."""
+    """Waiting transactions by id, in arrival order."""
 
-    def __init__(self) -> None:
+    def __init__(self, weighing: Weighing = "size", capacity: int = CAPACITY) -> None:
+        self.weighing: Weighing = weighing
+        self.capacity = capacity
         self._transactions: dict[str, PoolTx] = {}
         self._spender: dict[str, str] = {}
         self._outputs: dict[str, BoxView] = {}
+        self._invalid: deque[str] = deque(maxlen=MEMORY)
 
     def __len__(self) -> int:
         return len(self._transactions)
@@ -65,21 +72,32 @@ class Mempool:
         ids = dict.fromkeys(self._spender[box_id] for box_id in view.inputs if box_id in self._spender)
         return [self._transactions[tx_id] for tx_id in ids]
 
+    def own_weight(self, entry: PoolTx) -> int:
+        """nanoERG of fee per KiB, or per 1024 units of cost."""
+        return entry.view.fee * 1024 // (entry.view.size if self.weighing == "size" else max(1, entry.cost))
+
+    def heaviest_first(self) -> list[PoolTx]:
+        """In the order in which a miner takes them; equal ones as they arrived."""
+        return sorted(self._transactions.values(), key=lambda entry: -entry.weight)
+
     def lightest(self) -> PoolTx:
-        """The waiting transaction of the least weight; ValueError when none waits."""
-        return min(self._transactions.values(), key=lambda entry: entry.weight)
+        """The waiting transaction of the least weight, the youngest of equals; ValueError when none waits."""
+        return min(reversed(self._transactions.values()), key=lambda entry: entry.weight)
 
     def add(self, entry: PoolTx) -> None:
-        """Takes a transaction in."""
+        """Takes a transaction in, and lets its ancestors weigh as much more."""
+        entry.weight = self.own_weight(entry)
         self._transactions[entry.view.tx_id] = entry
         self._spender.update(dict.fromkeys(entry.view.inputs, entry.view.tx_id))
         self._outputs.update((box.box_id, box) for box in entry.view.outputs)
+        self._weigh_ancestors(entry, entry.weight)
 
     def remove(self, tx_id: str) -> None:
         """Lets a transaction go; nothing happens when it is not there."""
         entry = self._transactions.pop(tx_id, None)
         if entry is None:
             return
+        self._weigh_ancestors(entry, -entry.weight)
         for box_id in entry.view.inputs:
             if self._spender.get(box_id) == tx_id:
                 del self._spender[box_id]
@@ -89,6 +107,24 @@ class Mempool:
     def clear(self) -> list[PoolTx]:
         """Empties the pool and gives what waited, in arrival order."""
         waiting = list(self)
-        for entry in waiting:
-            self.remove(entry.view.tx_id)
+        for index in (self._transactions, self._spender, self._outputs):
+            index.clear()
         return waiting
+
+    def remember_invalid(self, tx_ids: Iterable[str]) -> None:
+        """Refuses these from now on."""
+        self._invalid.extend(tx_ids)
+
+    def found_invalid(self, tx_id: str) -> bool:
+        """Whether a check has dropped it before."""
+        return tx_id in self._invalid
+
+    def _weigh_ancestors(self, entry: PoolTx, change: int) -> None:
+        generation = [entry]
+        for _ in range(FAMILY_DEPTH):
+            made_by = (self._outputs[i].tx_id for child in generation for i in child.view.inputs if i in self._outputs)
+            generation = [self._transactions[tx_id] for tx_id in dict.fromkeys(made_by)]
+            if not generation:
+                return
+            for parent in generation:
+                parent.weight += change

@@ -63,6 +63,17 @@ def holds_instance(path: Path, token: str, *, busy_timeout: float = BUSY_TIMEOUT
     return bool(row[0])
 
 
+def instances_of(path: Path, client_id: str, *, busy_timeout: float = BUSY_TIMEOUT) -> tuple[str, ...]:
+    """Tokens of the instances that nodo runs for one of its clients, here or on its peers."""
+    with opened(path, busy_timeout=busy_timeout) as connection:
+        rows = connection.execute(
+            "SELECT id FROM local_instances WHERE father_id = :client"
+            " UNION SELECT token_delegation FROM delegated_instances WHERE father_id = :client",
+            {"client": client_id},
+        ).fetchall()
+    return tuple(str(row[0]) for row in rows)
+
+
 def _translated(path: Path, error: sqlite3.Error) -> AihdError:
     # The low byte is the kind of error, the rest says more about it.
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

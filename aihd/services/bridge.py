@@ -9,6 +9,7 @@ import structlog
 
 from aihd.core.task import Command, Task
 from aihd.nodo.reputation import write_reputation
+from aihd.ops.failpoints import reach
 from aihd.protocol import guards
 from aihd.services.engine import Engine, Service
 
@@ -29,8 +30,10 @@ class Bridge(Service):
         if task.client_mark:
             delta = (task.client_mark - 3) * guards.weight(task.payment)
             # The task id is the key: written once, however often we get here.
+            reach("reputation: before")
             result = await asyncio.to_thread(
                 write_reputation, self._database, "service", task.service_hash.hex(), delta, key=task.id.hex()
             )
+            reach("reputation: after")
             log.info("bridged", task=task.id.hex(), service=task.service_hash.hex(), delta=delta, result=result.value)
         self.engine.journal.update(task.id, "bridged", bridged=True)

@@ -16,7 +16,9 @@ from aihd.execution.errors import ExecutionError
 from aihd.execution.files import save
 from aihd.execution.http import Sink, run_http
 from aihd.execution.inputs import StoredInput
+from aihd.nodo.database import instances_of
 from aihd.nodo.gateway import GatewayClient, ServiceInstance
+from aihd.ops.failpoints import reach
 from aihd.protocol import hashes
 from aihd.protocol.envelope import canonical_config
 from aihd.protocol.receipt import FullReceipt
@@ -67,13 +69,26 @@ class Execute(Service):
         await self.drained()
 
     async def recover(self) -> None:
-        """After a restart: stop the instances that the last run left behind, and run their tasks again."""
+        """After a restart: stop the instances that the last run left behind, and run their tasks again.
+
+        nodo is asked too: a crash may have come between the start of an instance and our note of it. The client id is ours alone.
+        """
+        for token in await self._left_behind():
+            await self._stop(token)
         for task in self.engine.journal.open_tasks():
-            if task.instance is not None:
-                await self._stop(task.instance)
             if task.state is State.RUNNING or task.instance is not None:
                 stage = Stage.INPUT if task.stage is Stage.RUNNING else task.stage
                 self.engine.journal.update(task.id, "taken up again", stage=stage, instance=None)
+
+    async def _left_behind(self) -> set[str]:
+        runtime = self._runtime
+        tokens = {task.instance for task in self.engine.journal.open_tasks() if task.instance is not None}
+        try:
+            tokens.update(await asyncio.to_thread(instances_of, runtime.nodo_database, runtime.client_id))
+        except AihdError as error:
+            # Not a reason to stay down: what we owe on the chain does not wait for nodo.
+            self.engine.health["instances"] = f"instances of an earlier run cannot be looked for: {one_line(error)}"
+        return tokens
 
     async def step(self) -> None:
         self._cancel_ended()
@@ -128,17 +143,22 @@ class Execute(Service):
             raise UsageError(f"task {task.id.hex()} was started before its claim was in a block")
         seed = hashes.seed(task.claim_block, task.id, task.input_commitment)
         environment = {name: value.encode() for name, value in stored.config.items()}
+        reach("start service: before")
         instance = await runtime.gateway.start_service(
             task.service_hash,
             client_id=runtime.client_id,
             environment={**environment, "AIH_SEED": seed.hex().encode()},
             timeout=runtime.start_timeout,
         )
+        reach("start service: after")
         engine.journal.update(task.id, "instance started", instance=instance.token)
         try:
             async with engine.content.receive(runtime.max_output) as sink:
+                reach("run: before")
                 await self._call(task, instance, stored, sink)
+                reach("run: after")
                 output_hash, size = await sink.commit()
+                reach("output stored")
         finally:
             await asyncio.shield(self._stop(instance.token))
         self._write_receipt(task, stored, seed, output_hash, size)
@@ -164,7 +184,9 @@ class Execute(Service):
     async def _stop(self, token: str) -> None:
         """Stop an instance for sure. If that fails, status says so: it goes on costing."""
         try:
+            reach("stop service: before")
             await self._runtime.gateway.stop_service_confirmed(token, database=self._runtime.nodo_database)
+            reach("stop service: after")
         except AihdError as error:
             log.error("an instance may still run", error=one_line(error))
             self.engine.health["instances"] = f"an instance may still run: {one_line(error)}"
@@ -190,6 +212,7 @@ class Execute(Service):
             node_sig=engine.signer.sign_message(message).hex(),
         )
         save(engine.receipts / receipt.cid.hex(), receipt.document())
+        reach("receipt stored")
         engine.journal.update(
             task.id,
             "executed",

@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 
 from aihd.core.task import Stage, State, Task, Where
 from aihd.errors import ConfigError, InvariantError, TemporaryError
+from aihd.ops.failpoints import reach
 from aihd.store.schema import check_current, migrate
 
 _COLUMNS: Final = tuple(field.name for field in fields(Task))
@@ -102,7 +103,9 @@ class Journal:
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
+        reach("journal: before commit")
         self._db.execute("COMMIT")
+        reach("journal: after commit")
 
     # -- identity
 

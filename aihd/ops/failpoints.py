@@ -1,0 +1,38 @@
+"""Named points at which a crash test kills the daemon: at every journal boundary, before and after every call to the outside.
+
+They do nothing unless the environment names a log, which only tests/crash does: then each point that is reached is written there, and at
+the one whose number is FAILPOINT_AT the process kills itself as a power cut would.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Final
+
+LOG: Final = "FAILPOINT_LOG"
+AT: Final = "FAILPOINT_AT"
+
+
+def _recorder(path: str, at: int) -> Callable[[str], None]:
+    reached = 0
+
+    def reach(name: str) -> None:
+        nonlocal reached
+        reached += 1
+        with open(path, "a", encoding="utf-8") as log:  # noqa: PTH123 - as little as can be done before the end
+            log.write(f"{reached} {name}\n")
+        if reached == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach
+
+
+def _nothing(name: str) -> None:
+    """The point is not watched."""
+
+
+reach: Final[Callable[[str], None]] = (
+    _recorder(os.environ[LOG], int(os.environ.get(AT, "0"))) if LOG in os.environ else _nothing
+)

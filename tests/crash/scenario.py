@@ -1,0 +1,156 @@
+"""One task after another on one chain, with one daemon that is killed at a chosen point and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aihd.client.client import Order
+from aihd.core.task import State, Where
+from aihd.demo.world import Daemon, World, world
+from aihd.errors import TemporaryError
+from aihd.nodo.reputation import read_service_reputation
+from aihd.ops.failpoints import AT, LOG
+from aihd.protocol.boxes import ClaimedTask, Receipt
+from aihd.protocol.constants import RATING_VALUE
+from aihd.protocol.deployment import Guard
+from aihd.protocol.guards import treasury_fee
+from aihd.store.journal import Journal
+
+BLOCK_TIME: Final = 0.3
+PAYMENT: Final = 10**9
+FEE: Final = 1_100_000
+SERVICE: Final = "text-digest"
+# Claim, release, commit, reveal, settle: what an undisturbed task costs the node in fees, and what it brings.
+EARNED: Final = PAYMENT - treasury_fee(PAYMENT) - 5 * FEE + RATING_VALUE
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one task ended. `earned` is nanoERG; `wrong` names every promise that was broken."""
+
+    point: str
+    crashed: bool
+    wrong: tuple[str, ...]
+    earned: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The world with its one daemon, and the input of every task."""
+
+    world: World
+    daemon: Daemon
+    input_path: Path
+
+    async def run(self, at: int) -> Outcome:
+        """One task with the daemon killed at its failpoint number `at` (0: not at all)."""
+        log = self.daemon.config.parent / "failpoints"
+        log.unlink(missing_ok=True)
+        before, rated = await self._balance(), self._ratings()
+        await self.daemon.start({LOG: str(log), AT: str(at)})
+        keeper = asyncio.create_task(self._restart_after_crash())
+        try:
+            async with asyncio.timeout(120):
+                task_id = await self._play()
+        finally:
+            keeper.cancel()
+            await self.daemon.stop()
+        points = log.read_text().splitlines()
+        crashed = len(points) == at
+        earned = await self._balance() - before
+        wrong = await self._broken_promises(task_id, earned, rated)
+        return Outcome(points[at - 1] if crashed else f"{at} (not reached)", crashed, tuple(wrong), earned)
+
+    async def points(self) -> list[str]:
+        """The failpoints that an undisturbed task reaches, in order."""
+        outcome = await self.run(0)
+        if outcome.wrong:
+            raise AssertionError(f"the undisturbed run is wrong already: {outcome.wrong}")
+        return (self.daemon.config.parent / "failpoints").read_text().splitlines()
+
+    async def _restart_after_crash(self) -> None:
+        await self.daemon.process.wait()
+        await self.daemon.start()
+
+    async def _play(self) -> bytes:
+        client = self.world.client.client
+        order = Order(self.world.services[SERVICE], PAYMENT, 60, 200)
+        task_id = await client.post(order, self.input_path, {})
+        await client.wait_for(task_id, lambda now: now.where is not Where.OPEN)
+        await self._deliver(task_id)
+        await client.wait_for(task_id, lambda now: now.life.receipt is not None)
+        await client.rate(task_id, 5)
+        await client.wait_for(task_id, lambda now: now.where is Where.SETTLED)
+        await self._until_closed(task_id)
+        return task_id
+
+    async def _deliver(self, task_id: bytes) -> None:
+        """As often as it takes: the node may be down just now."""
+        while (await self.world.client.view.life(task_id)).receipt is None:
+            try:
+                await self.world.client.client.deliver(task_id)
+                return
+            except TemporaryError:
+                await asyncio.sleep(0.2)
+
+    async def _until_closed(self, task_id: bytes) -> None:
+        while True:
+            with Journal(self._database, read_only=True) as journal:
+                task = journal.find(task_id)
+            if task is not None and task.final:
+                return
+            await asyncio.sleep(0.2)
+
+    @property
+    def _database(self) -> Path:
+        return self.daemon.config.parent / "data" / "aihd.sqlite"
+
+    async def _balance(self) -> int:
+        address = self.world.wallets[self.daemon.name]
+        return sum(box.value for box in await self.world.client.view.explorer.unspent_by_address(address))
+
+    def _ratings(self) -> int:
+        row = read_service_reputation(self.world.gateway.database, self.world.services[SERVICE].hex())
+        return row[1] if row else 0
+
+    async def _broken_promises(self, task_id: bytes, earned: int, rated: int) -> list[str]:
+        wrong = []
+        with Journal(self._database, read_only=True) as journal:
+            state = journal.task(task_id).state
+            live = [tx.kind for tx in journal.live() if tx.task_id == task_id]
+        if state is not State.PAID:
+            wrong.append(f"the task is {state}")
+        if any(kind not in ("settle",) for kind in live) and state is not State.PAID:
+            wrong.append(f"transactions are still under way: {live}")
+        if earned != EARNED:
+            wrong.append(f"it earned {earned} nanoERG, an undisturbed task {EARNED}")
+        made = await self.world.client.view.explorer.by_token(task_id)
+        for guard, kind in ((Guard.CLAIMED, ClaimedTask), (Guard.RECEIPT, Receipt)):
+            count = sum(1 for s in made if self.world.deployment.guard_of(s.box) is guard)
+            if count != 1:
+                wrong.append(f"{count} boxes of {kind.__name__}")
+        if self._ratings() != rated + 1:
+            wrong.append(f"the reputation was written {self._ratings() - rated} times")
+        if self._instances():
+            wrong.append(f"{self._instances()} instances still run")
+        return wrong
+
+    def _instances(self) -> int:
+        with sqlite3.connect(f"file:{self.world.gateway.database}?mode=ro", uri=True) as nodo:
+            (count,) = nodo.execute("SELECT count(*) FROM local_instances").fetchone()
+        nodo.close()
+        return int(count)
+
+
+@asynccontextmanager
+async def stage(folder: Path) -> AsyncIterator[Stage]:
+    async with world(folder, block_time=BLOCK_TIME, max_input=10**6, names=("node-a",), start=False) as made:
+        input_path = folder / "input.txt"
+        input_path.write_text("a small text\n")
+        yield Stage(made, made.daemons[0], input_path)
