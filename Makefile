@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BUILD_INPUTS := pyproject.toml hatch_build.py $(wildcard proto/*.proto)
 
-.PHONY: demo test lint bench contracts clean
+.PHONY: demo test lint bench attacks mutants fuzz crash contracts clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -35,6 +35,22 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+# Every attack on the guards, refused by both interpreters, as a table.
+attacks: $(VENV)/.dev
+	$(BIN)/python -m tests.contracts
+
+# Each conjunct of each guard deleted in turn: some attack must then succeed.
+mutants: $(VENV)/.dev
+	$(BIN)/python -m tests.contracts.mutate
+
+# Half a million mutated transactions; whatever is accepted must keep the invariants.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.contracts.fuzz --mutations 500000
+
+# The daemon killed at every journal boundary and around every call to the outside (about half an hour).
+crash: $(VENV)/.dev
+	$(BIN)/python -m tests.crash
 
 # Compile ergoscript/*.es into ergoscript/compiled/ with the reference compiler.
 contracts: $(VENV)/.dev

@@ -12,7 +12,7 @@ from .scenario import EARNED, stage
 
 
 async def main(every: int) -> int:
-    setup_logging("critical", "console")
+    setup_logging("error", "console")
     broken = 0
     with tempfile.TemporaryDirectory(prefix="aihd-crash-") as folder:
         async with stage(Path(folder)) as on:
