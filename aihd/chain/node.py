@@ -110,6 +110,17 @@ class Node(JsonSource):
         raw = await self.get(f"/blockchain/transaction/byId/{tx_id}")
         return (raw["inclusionHeight"], raw["blockId"]) if raw else None
 
+    async def was_taken(self, box_id: str, by_other_than: str) -> bool:
+        """Whether a box that is not among the unspent ones can never be spent by a transaction: another did, or it does not exist.
+
+        False while the node's index, which is built after the blocks, does not tell.
+        """
+        box = await self.get(f"/blockchain/box/byId/{box_id}")
+        if box is not None:
+            return box["spentTransactionId"] not in (None, by_other_than)
+        heights = await self.get("/blockchain/indexedHeight")
+        return bool(heights["indexedHeight"] >= heights["fullHeight"])
+
     async def header_at(self, height: int) -> str | None:
         """Id of the best chain's header at a height."""
         ids = await self.get(f"/blocks/at/{height}")

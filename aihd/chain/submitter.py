@@ -135,20 +135,25 @@ class Submitter:
         reason = None
         if result.answer is Answer.REFUSED:
             reason = result.detail
-        elif result.answer is Answer.MISSING_INPUT and (gone := await self._gone_input(tx)):
+        elif result.answer is Answer.MISSING_INPUT and (gone := await self._gone_input(record, tx)):
             reason = f"input {gone} is spent by another transaction"
         if reason is not None:
             self._drop(record, reason)
         return reason
 
-    async def _gone_input(self, tx: Transaction) -> str | None:
-        """The first input that neither the chain nor a live transaction of ours provides."""
-        created = {
-            str(box.box_id) for record in self._journal.live() for box in Transaction.from_bytes(record.body).outputs
-        }
+    async def _gone_input(self, record: TxRecord, tx: Transaction) -> str | None:
+        """The first input that went elsewhere, or vanished with the branch it was on.
+
+        The transaction itself may have been mined since we looked: then its inputs are spent, but by it.
+        """
+        node = self._view.node
+        waiting = (record for record in self._journal.live() if record.status is TxStatus.PENDING)
+        created = {str(box.box_id) for record in waiting for box in Transaction.from_bytes(record.body).outputs}
         for tx_input in tx.inputs:
             box_id = str(tx_input.box_id)
-            if box_id not in created and await self._view.node.box(box_id) is None:
+            if box_id in created or await node.box(box_id) is not None:
+                continue
+            if await node.was_taken(box_id, by_other_than=record.id):
                 return box_id
         return None
 

@@ -1,29 +1,35 @@
 """An Ergo chain in memory: blocks, UTXO set, mempool, forks.
 
 Every transaction passes the chain's rules, its scripts and its proofs, in the mempool and again in the block that takes
-it. Simpler than a real chain: no coinbase (the sum of ERG never changes), no proof of work, no cost limits, no storage
-rent. Fees go to the miner by a real transaction at the end of a block. The same seed, genesis and transactions give the
-same block ids. Nothing here waits, and nothing is thread-safe: one event loop owns a chain.
+it. Of several branches the longest counts, of equal ones the first. Simpler than a real chain: no coinbase (the sum of
+ERG never changes), no proof of work, no storage rent; fees go to the miner by a real transaction at the end of a block.
+The same seed, genesis and transactions give the same block ids. Nothing here waits, and nothing is thread-safe: one
+event loop owns a chain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import contextlib
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate, ErgoStateContext, NetworkPrefix
-from ergo_lib_python.transaction import Transaction, TxId, UnsignedInput, UnsignedTransaction
+from ergo_lib_python.transaction import Transaction, TxId
 
+from aihd.chain.appkit import Appkit
 from aihd.devnet.blocks import Block, blake2b, make_block
+from aihd.devnet.builder import Builder, collects_fees
 from aihd.devnet.faucet import Faucet
+from aihd.devnet.history import History
+from aihd.devnet.judge import Judge, Ruling
 from aihd.devnet.ledger import Ledger
-from aihd.devnet.mempool import CAPACITY, Mempool, PoolTx
-from aihd.devnet.sigma import verify_transaction
+from aihd.devnet.mempool import CAPACITY, Mempool, PoolTx, Weighing
 from aihd.devnet.views import BoxView, TxView, view_box, view_transaction
 from aihd.errors import AihdError, Exit, UsageError
-from aihd.protocol import rules
-from aihd.protocol.context import HEADERS, state_context
-from aihd.protocol.trees import FEE_TREE, GENERATOR, parse_tree, reward_tree
+from aihd.protocol.context import HEADERS
+from aihd.protocol.trees import parse_tree
 
 FIRST_HEIGHT = 20  # blocks that exist from the start: scripts see 10 headers, and a test may fork below the tip
 FAUCET_SUPPLY = 10_000_000 * 10**9  # nanoERG
@@ -43,8 +49,6 @@ PARAMETERS: Mapping[str, Any] = {  # of the main net in 2026
     "minValuePerByte": 360,
 }
 
-Lookup = Callable[[str], ErgoBox | None]
-
 
 class RejectedError(AihdError):
     """A transaction that the chain does not take; the text is the `detail` of a node's answer."""
@@ -52,11 +56,26 @@ class RejectedError(AihdError):
     exit_code = Exit.UNHEALTHY
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """Everything a chain is made of; `side` are the blocks that are not on the main chain, parents first."""
+
+    seed: bytes
+    network: NetworkPrefix
+    parameters: Mapping[str, Any]
+    forks: int
+    genesis: tuple[BoxView, ...]
+    blocks: tuple[Block, ...]
+    side: tuple[Block, ...]
+    waiting: tuple[TxView, ...]
+
+
 class Chain:
-    """The main chain, its orphaned blocks and its mempool.
+    """The main chain, its side branches and its mempool.
 
     `genesis`: nanoERG by tree (hex), beside the faucet's. `clock`: ms since the epoch for new headers; without one,
-    headers are 120 s apart from a fixed start.
+    headers are 120 s apart from a fixed start. `weighing`: what a mempool divides fees by; "random" chooses at every
+    start, as a node does. `appkit`: the JVM, for a second opinion on every transaction that is taken.
     """
 
     def __init__(
@@ -66,48 +85,61 @@ class Chain:
         genesis: Mapping[str, int] | None = None,
         network: NetworkPrefix = NetworkPrefix.Mainnet,
         clock: Callable[[], int] | None = None,
+        weighing: Weighing | Literal["random"] = "size",
+        capacity: int = CAPACITY,
+        appkit: Appkit | None = None,
     ) -> None:
         self.network = network
         self.parameters = dict(PARAMETERS)
-        self.ledger = Ledger()
-        self.pool = Mempool()
-        self.blocks: list[Block] = []  # main chain; the block of height h is at h - 1
+        self.judge = Judge(self.parameters, appkit)
+        self._seed = blake2b(f"aihd devnet {seed}".encode())
+        self._random = random.Random(seed)  # noqa: S311 - to be the same for the same seed
+        self._weighing, self._capacity = weighing, capacity
+        self._clock = clock
+        self._forks = 0
         self._known: dict[str, Block] = {}
         self._at_height: dict[int, list[str]] = {}
-        self._seed = blake2b(f"aihd devnet {seed}".encode())
-        self._branch = 0
-        self._clock = clock
-        self._context: tuple[str, ErgoStateContext] | None = None
         self._faucet = Faucet(self._seed)
-        self._begin({self._faucet.tree.hex(): FAUCET_SUPPLY, **(genesis or {})})
+        self.genesis = _genesis({self._faucet.tree.hex(): FAUCET_SUPPLY, **(genesis or {})})
+        self.main = History(self.genesis)
+        self.restart()
+        while self.height < FIRST_HEIGHT:
+            self._connect([])
 
     # -- reading ------------------------------------------------------------------------------------------------
 
     @property
+    def blocks(self) -> list[Block]:
+        """The main chain; the block of height h is at h - 1."""
+        return self.main.blocks
+
+    @property
+    def ledger(self) -> Ledger:
+        """What the main chain adds up to."""
+        return self.main.ledger
+
+    @property
     def tip(self) -> Block:
         """The newest block."""
-        return self.blocks[-1]
+        return self.main.tip
 
     @property
     def height(self) -> int:
         """Height of the newest block."""
-        return len(self.blocks)
+        return self.main.height
 
     @property
     def context(self) -> ErgoStateContext:
         """What scripts see now: the block after the tip, as a node assumes it for its mempool."""
-        if self._context is None or self._context[0] != self.tip.block_id:
-            newest_first = [block.header for block in reversed(self.blocks[-HEADERS:])]
-            self._context = (self.tip.block_id, state_context(newest_first, self.parameters))
-        return self._context[1]
+        return self.judge.context(self.blocks)
 
     def block(self, block_id: str) -> Block | None:
-        """The block of this id, on the main chain or orphaned."""
+        """The block of this id, on the main chain or beside it."""
         return self._known.get(block_id)
 
     def is_main(self, block: Block) -> bool:
         """Whether a block is on the main chain."""
-        return block.height <= self.height and self.blocks[block.height - 1] is block
+        return self.main.holds(block)
 
     def ids_at(self, height: int) -> list[str]:
         """Ids of all blocks of a height; that of the main chain first."""
@@ -127,23 +159,31 @@ class Chain:
         RejectedError where a node would answer 400.
         """
         view = view_transaction(tx)
-        refusal = self._refusal(view, self.unconfirmed_box, self.unconfirmed_box)
-        if refusal:
-            raise RejectedError(refusal)
+        self._cost_of(view)
         return view
 
     def submit(self, tx: Transaction) -> str:
         """Takes a transaction into the mempool and gives its id; RejectedError where a node would answer 400."""
+        refused = f"Pool can not accept transaction {tx.id}, it is"
         if str(tx.id) in self.pool:
-            raise RejectedError(f"Pool can not accept transaction {tx.id}, it is already in the mempool")
-        entry = PoolTx(self.check(tx), self.tip.header["timestamp"] + 1)
-        rivals = self.pool.rivals(entry.view)
-        if rivals and entry.weight * len(rivals) <= sum(rival.weight for rival in rivals):
-            raise RejectedError(f"Double spending attempt for transaction {tx.id}")
-        for rival in rivals or self._crowded_out(entry):
-            self.pool.remove(rival.view.tx_id)
-        self.pool.add(entry)
-        return entry.view.tx_id
+            raise RejectedError(f"{refused} already in the mempool")
+        view = view_transaction(tx)
+        entry = PoolTx(view, self._now(), self._cost_of(view))
+        if self.pool.found_invalid(view.tx_id):
+            raise RejectedError(f"{refused} invalidated earlier or the pool is full")
+        self._admit(entry)
+        return view.tx_id
+
+    def drop(self, tx_id: str) -> None:
+        """Loses a waiting transaction, as if it had never come; UsageError where none of this id waits."""
+        if tx_id not in self.pool:
+            raise UsageError(f"transaction {tx_id}: no such transaction waits in the mempool")
+        self.pool.remove(tx_id)
+
+    def restart(self) -> None:
+        """What a restart does to a node: the mempool is lost, and how it weighs is chosen anew."""
+        weighing = self._weighing
+        self.pool = Mempool(self._random.choice(("size", "cost")) if weighing == "random" else weighing, self._capacity)
 
     def faucet(self, address_or_tree: str, nano_erg: int) -> str:
         """Pays from the faucet by an ordinary transaction and gives its id; it waits in the mempool.
@@ -154,144 +194,180 @@ class Chain:
 
     # -- blocks -------------------------------------------------------------------------------------------------
 
-    def mine(self, blocks: int = 1) -> list[Block]:
-        """Adds blocks, the first of them with what waits in the mempool; what is no longer valid is dropped."""
-        return [self._mine_one() for _ in range(blocks)]
+    def mine(
+        self, blocks: int = 1, *, on: str | None = None, transactions: Sequence[Transaction] | None = None
+    ) -> list[Block]:
+        """Adds blocks, the first of them with what waits in the mempool; what is no longer valid is dropped.
 
-    def reorg(self, depth: int) -> list[Block]:
-        """Replaces the newest `depth` blocks by `depth + 1` empty ones and gives the orphaned blocks, oldest first.
+        `on`: id of the block to build on instead of the tip; the branch takes over once it is the longest, and what
+        only the old one held goes back to the mempool. `transactions`: for the first block in place of the mempool's
+        (a branch has none by itself); RejectedError for one that this block cannot hold. UsageError for a block
+        that is unknown or too near the first one.
+        """
+        if on is None and transactions is None:
+            return [self._mine_one() for _ in range(blocks)]
+        parent = self.tip if on is None else self._fork_point(on)
+        return self._grow(parent, blocks, transactions or (), lose=False)[0]
 
-        Their transactions go back to the mempool, before those that wait there. UsageError where the chain is too short.
+    def reorg(self, depth: int, *, transactions: Sequence[Transaction] = (), lose: bool = False) -> list[Block]:
+        """Replaces the newest `depth` blocks by `depth + 1` others and gives the orphaned blocks, oldest first.
+
+        The first of the new blocks holds `transactions`, the others are empty. The orphaned transactions go back to
+        the mempool, before those that wait there, unless `lose`. UsageError where the chain is too short.
         """
         if not 1 <= depth <= self.height - HEADERS:
             raise UsageError(f"depth {depth}: a reorg here takes 1 to {self.height - HEADERS} blocks")
-        orphaned = self.blocks[-depth:]
-        for block in reversed(orphaned):
-            self.ledger.undo(block)
-        del self.blocks[-depth:]
-        self._branch += 1
-        waiting = [entry.view for entry in self.pool.clear()]
-        for _ in range(depth + 1):
-            self._connect([])
-        returned = [view for block in orphaned for view in block.transactions if not _collects_fees(view)]
-        self._readmit(returned + waiting)
-        return orphaned
+        return self._grow(self.blocks[-depth - 1], depth + 1, transactions, lose=lose)[1]
 
-    def _begin(self, allocation: Mapping[str, int]) -> None:
-        first = self._connect([])
-        self.ledger.add_genesis(
-            [_genesis_box(i, tree, value) for i, (tree, value) in enumerate(allocation.items())], first
-        )
-        while self.height < FIRST_HEIGHT:
-            self._connect([])
+    def save(self) -> Saved:
+        """Everything, as values; what the mempool remembers of invalid transactions is not kept."""
+        side = sorted((b for b in self._known.values() if not self.is_main(b)), key=lambda block: block.height)
+        waiting = tuple(entry.view for entry in self.pool)
+        parts = (tuple(self.genesis), tuple(self.blocks), tuple(side), waiting)
+        return Saved(self._seed, self.network, dict(self.parameters), self._forks, *parts)
+
+    def restore(self, saved: Saved) -> None:
+        """Becomes what was saved, nothing of it validated again; UsageError where the network is another."""
+        if int(saved.network) != int(self.network):
+            raise UsageError(f"network {saved.network}: this devnet's is {self.network}")
+        self._seed, self._forks, self._faucet = saved.seed, saved.forks, Faucet(saved.seed)
+        self.parameters.update(saved.parameters)
+        self.genesis = list(saved.genesis)
+        self._known, self._at_height, self.main = {}, {}, History(self.genesis)
+        self.main.move(0, saved.blocks)
+        for block in saved.side:
+            self.ledger.add_orphans(block)
+        for block in (*saved.blocks, *saved.side):
+            self._register(block)
+        self.restart()
+        self._readmit(PoolTx(view, self._now()) for view in saved.waiting)
 
     def _mine_one(self) -> Block:
-        builder = _Builder(self.ledger)
-        room = self.parameters["maxBlockSize"]
-        for entry in self.pool:
-            if entry.view.size > room:
+        builder = Builder(self.ledger, self.parameters["maxBlockSize"])
+        for entry in self.pool.heaviest_first():
+            if entry.view.size > builder.room:
                 continue
-            if self._refusal(entry.view, builder.unspent, builder.readable, policy=False):
-                self.pool.remove(entry.view.tx_id)
-                continue
-            builder.add(entry.view)
-            room -= entry.view.size
+            if not self._rule(entry.view, builder).refusal:
+                builder.add(entry.view)
+        block = self._seal(builder)
+        self._readmit(self.pool.clear())
+        return block
+
+    def _grow(
+        self, parent: Block, count: int, transactions: Sequence[Transaction], *, lose: bool
+    ) -> tuple[list[Block], list[Block]]:
+        """Blocks on top of `parent`, the first with these transactions; gives them and what they have orphaned."""
+        best = self.tip
+        self._forks += parent is not best
+        orphaned = self._go_to(parent)
+        try:
+            made = [self._seal(self._filled(transactions))]
+        except RejectedError:
+            self._go_to(best)
+            raise
+        made += [self._connect([]) for _ in range(count - 1)]
+        if self.height <= best.height:  # the first seen stays the best
+            self._go_to(best)
+            return made, []
+        returned = [] if lose else [v for b in orphaned for v in b.transactions if not collects_fees(v)]
+        waiting = self.pool.clear()
+        self._readmit([*(PoolTx(view, self._now()) for view in returned), *waiting])
+        return made, orphaned
+
+    def _filled(self, transactions: Iterable[Transaction]) -> Builder:
+        builder = Builder(self.ledger, self.parameters["maxBlockSize"])
+        for view in map(view_transaction, transactions):
+            refusal = self._rule(view, builder).refusal
+            if refusal or view.size > builder.room:
+                raise RejectedError(refusal or f"Transaction {view.tx_id} of {view.size} bytes: the block is full")
+            builder.add(view)
+        return builder
+
+    def _seal(self, builder: Builder) -> Block:
         collect = builder.fee_collection(self.height + 1)
         if collect:
             builder.add(collect)
-        block = self._connect(builder.transactions)
-        for view in block.transactions:
-            self.pool.remove(view.tx_id)
-        self._readmit([entry.view for entry in self.pool.clear()])
-        return block
+        return self._connect(builder.transactions)
 
     def _connect(self, transactions: Sequence[TxView]) -> Block:
-        parent = self.blocks[-1] if self.blocks else None
-        block = make_block(parent, transactions, self._timestamp(parent), self._seed + self._branch.to_bytes(4, "big"))
-        self.ledger.apply(block)
-        self.blocks.append(block)
+        parent = self.tip if self.blocks else None
+        block = make_block(parent, transactions, self._timestamp(parent), self._seed + self._forks.to_bytes(4, "big"))
+        self.main.append(block)
+        self._register(block)
+        return block
+
+    def _register(self, block: Block) -> None:
         self._known[block.block_id] = block
         self._at_height.setdefault(block.height, []).append(block.block_id)
+
+    def _fork_point(self, block_id: str) -> Block:
+        block = self._known.get(block_id)
+        if block is None or block.height < HEADERS:
+            known = f"it has height {block.height}" if block else "it is unknown"
+            raise UsageError(
+                f"block {block_id}: {known}; blocks can be built on a known one of height {HEADERS} or more"
+            )
         return block
+
+    def _go_to(self, block: Block) -> list[Block]:
+        """Makes this block the tip and gives the blocks that have left the main chain."""
+        above = []
+        while not self.is_main(block):
+            above.append(block)
+            block = self._known[block.header["parentId"]]
+        return self.main.move(block.height, above[::-1])
 
     def _timestamp(self, parent: Block | None) -> int:
         if self._clock is None:
             return GENESIS_TIME + BLOCK_INTERVAL * (self.height + 1)
         return max(self._clock(), parent.header["timestamp"] + 1 if parent else 0)
 
-    # -- validation ---------------------------------------------------------------------------------------------
+    def _now(self) -> int:
+        return int(self.tip.header["timestamp"]) + 1
 
-    def _refusal(self, view: TxView, unspent: Lookup, readable: Lookup, policy: bool = True) -> str | None:
-        """Why the next block could not hold the transaction, in the node's words."""
-        boxes = [box for box in map(unspent, view.inputs) if box]
-        data_boxes = [box for box in map(readable, view.data_inputs) if box]
-        found = rules.violations(
-            view.tx, boxes, height=self.height + 1, parameters=self.parameters, data_inputs=data_boxes
-        )
-        for violation in found:
-            if policy or violation.code not in rules.POLICY:
-                return violation.text
-        for result in verify_transaction(view.tx, boxes, data_boxes, self.context):
-            if not result.ok:
-                head = "Scripts of all transaction inputs should pass verification."
-                return f"{head} {view.tx_id}: #{result.index} => {result.text}"
-        return None
+    # -- mempool ------------------------------------------------------------------------------------------------
 
-    def _crowded_out(self, entry: PoolTx) -> list[PoolTx]:
-        if len(self.pool) < CAPACITY:
+    def _rule(self, view: TxView, builder: Builder) -> Ruling:
+        return self.judge.rule(self.blocks, view, builder.unspent, builder.readable, policy=False)
+
+    def _cost_of(self, view: TxView) -> int:
+        ruling = self.judge.rule(self.blocks, view, self.unconfirmed_box, self.unconfirmed_box)
+        if ruling.refusal:
+            raise RejectedError(ruling.refusal)
+        return ruling.cost
+
+    def _admit(self, entry: PoolTx) -> None:
+        rivals, weight = self.pool.rivals(entry.view), self.pool.own_weight(entry)
+        if rivals and weight <= sum(rival.weight for rival in rivals) // len(rivals):
+            raise RejectedError(f"Double spending attempt for transaction {entry.view.tx_id}")
+        for rival in rivals or self._crowded_out(weight):
+            self.pool.remove(rival.view.tx_id)
+        self.pool.add(entry)
+
+    def _crowded_out(self, weight: int) -> list[PoolTx]:
+        if len(self.pool) < self.pool.capacity:
             return []
         lightest = self.pool.lightest()
-        if entry.weight <= lightest.weight:
-            raise RejectedError(f"Transaction {entry.view.tx_id} pays less than any other in the pool being full")
+        if weight <= lightest.weight:
+            raise RejectedError("Transaction pays less than any other in the pool being full")
         return [lightest]
 
-    def _readmit(self, views: Sequence[TxView]) -> None:
-        """Puts transactions into the mempool again; those that are no longer valid are dropped, as a node does."""
-        for view in views:
-            try:
-                self.submit(view.tx)
-            except RejectedError:
+    def _readmit(self, entries: Iterable[PoolTx]) -> None:
+        """Checks transactions anew and puts them into the mempool; a node drops what is invalid, and remembers it."""
+        for entry in entries:
+            if entry.view.tx_id in self.ledger.transactions:
                 continue
+            try:
+                entry.cost = self._cost_of(entry.view)
+            except RejectedError:
+                self.pool.remember_invalid([entry.view.tx_id])
+                continue
+            with contextlib.suppress(RejectedError):  # a rival or a full pool: it is lost, but not invalid
+                self._admit(entry)
 
 
-class _Builder:
-    """A block in the making, over the state before it."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.transactions: list[TxView] = []
-        self._ledger = ledger
-        self._made: dict[str, BoxView] = {}
-        self._spent: set[str] = set()
-
-    def add(self, view: TxView) -> None:
-        """Puts a valid transaction into the block."""
-        self.transactions.append(view)
-        self._spent.update(view.inputs)
-        self._made.update((box.box_id, box) for box in view.outputs)
-
-    def readable(self, box_id: str) -> ErgoBox | None:
-        """A box that may be a data input: one that the block itself spends counts still."""
-        made = self._made.get(box_id)
-        return made.box if made else self._ledger.utxo(box_id)
-
-    def unspent(self, box_id: str) -> ErgoBox | None:
-        """A box that may be an input."""
-        return None if box_id in self._spent else self.readable(box_id)
-
-    def fee_collection(self, height: int) -> TxView | None:
-        """The transaction that moves this block's fees to its miner; the fee guard's only spending path."""
-        fees = [box for box in self._made.values() if box.tree == FEE_TREE.hex() and box.box_id not in self._spent]
-        if not fees:
-            return None
-        reward = ErgoBoxCandidate(
-            value=sum(box.value for box in fees), script=parse_tree(reward_tree(GENERATOR)), creation_height=height
-        )
-        unsigned = UnsignedTransaction([UnsignedInput(box.box.box_id) for box in fees], [], [reward])
-        return view_transaction(Transaction.from_unsigned_tx(unsigned, [b""] * len(fees)))
-
-
-def _collects_fees(view: TxView) -> bool:
-    return view.fee == 0 and len(view.outputs) == 1 and view.outputs[0].tree == reward_tree(GENERATOR).hex()
+def _genesis(allocation: Mapping[str, int]) -> list[BoxView]:
+    return [_genesis_box(index, tree, value) for index, (tree, value) in enumerate(allocation.items())]
 
 
 def _genesis_box(index: int, tree: str, value: int) -> BoxView:

@@ -72,7 +72,7 @@ def view_box(box: ErgoBox) -> BoxView:
         value=box.value,
         creation_height=box.creation_height,
         tokens=tuple((bytes(token.token_id).hex(), token.amount) for token in box.tokens or ()),
-        registers=tuple(json.loads(box.json())["additionalRegisters"].values()),
+        registers=tuple(text for _, text in sorted(json.loads(box.json())["additionalRegisters"].items())),
     )
 
 

@@ -10,19 +10,21 @@ An upload needs no password: only whoever knows the preimage of the commitment i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from aihd.core.task import State, Task
+from aihd.core.task import Stage, State, Task
 from aihd.errors import AihdError, UsageError, one_line
 from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
 
 PREFIX: Final = "/aih/1"
 CHUNK: Final = 1 << 18
+MAX_UPLOADS: Final = 8  # at the same time, for one task
 
 
 class TaskBook(Protocol):
@@ -62,23 +64,33 @@ class _Door:
         self._content = content
         self._receipts = receipts
         self._on_input = on_input
-        self._receiving: set[bytes] = set()
+        self._receiving: Counter[bytes] = Counter()
 
     async def take_input(self, request: web.Request) -> web.Response:
         task = self._task(request)
-        if self._inputs.get(task.id) is not None:
-            return web.json_response({"stored": True})
+        fresh = self._inputs.get(task.id) is None
+        if fresh:
+            await self._receive(task, request)
+            task = self._task(request)  # its time may have run out on the way
+        if task.state is State.AWAITING_INPUT:
+            # Also when it lay there already: a crash may have come between the disk and the journal.
+            self._on_input(task.id)
+        elif task.stage is Stage.BROKEN:
+            raise _takes_none(task)
+        return web.json_response({"stored": True}, status=201 if fresh else 200)
+
+    async def _receive(self, task: Task, request: web.Request) -> None:
+        """Uploads race: one that dribbles, or is a stranger's, must not keep the client's out."""
         if task.state is not State.AWAITING_INPUT:
-            raise web.HTTPConflict(text=f"the task is {task.state}, it takes no input now")
-        if task.id in self._receiving:
-            raise web.HTTPConflict(text="another upload for this task is under way")
-        self._receiving.add(task.id)
+            raise _takes_none(task)
+        if self._receiving[task.id] >= MAX_UPLOADS:
+            raise web.HTTPConflict(text=f"{MAX_UPLOADS} other uploads for this task are under way")
+        self._receiving[task.id] += 1
         try:
             await self._inputs.receive(task.id, task.input_commitment, request.content.iter_chunked(CHUNK))
         finally:
-            self._receiving.discard(task.id)
-        self._on_input(task.id)
-        return web.json_response({"stored": True}, status=201)
+            self._receiving[task.id] -= 1
+            self._receiving += Counter()  # forgets those at zero
 
     async def show_task(self, request: web.Request) -> web.Response:
         task = self._task(request)
@@ -108,6 +120,10 @@ class _Door:
         if task is None:
             raise web.HTTPNotFound(text="this node does not work on a task with this id")
         return task
+
+
+def _takes_none(task: Task) -> web.HTTPConflict:
+    return web.HTTPConflict(text=f"the task is {task.state}, it takes no input now")
 
 
 def _hex(text: str, size: int, name: str) -> bytes:

@@ -7,7 +7,6 @@ whole, by one rename, or not at all.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import shutil
@@ -112,7 +111,7 @@ async def fetch(locator: str) -> AsyncIterator[bytes]:
         raise UsageError(f"locator {locator[:60]!r} is not supported, expected {DATA_LOCATOR}…")
     try:
         yield base64.b64decode(locator[len(DATA_LOCATOR) :], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one, and so is what a letter beyond ASCII gives
         raise UsageError(f"locator {locator[:60]!r} is not base64: {error}") from None
 
 

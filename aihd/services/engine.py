@@ -113,7 +113,7 @@ class Service:
 
     async def step(self) -> None:
         """Carry out what is ours of every open task; one task's trouble does not keep the others waiting."""
-        troubles: list[AihdError] = []
+        troubles: list[Exception] = []
         for task in self.engine.journal.open_tasks():
             command = decide(task, self.engine.tip.next_height, self.engine.limits)
             if command in self.commands:
@@ -123,6 +123,9 @@ class Service:
                     log.warning(
                         "failed", service=self.name, task=task.id.hex(), command=str(command), error=one_line(error)
                     )
+                    troubles.append(error)
+                except Exception as error:
+                    log.exception("defect", service=self.name, task=task.id.hex(), command=str(command))
                     troubles.append(error)
         if troubles:
             raise troubles[0]

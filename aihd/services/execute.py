@@ -76,6 +76,9 @@ class Execute(Service):
         for token in await self._left_behind():
             await self._stop(token)
         for task in self.engine.journal.open_tasks():
+            if task.stage is Stage.WANTED and self.engine.inputs.get(task.id) is not None:
+                # The crash came after the input was on the disk and before our note of it.
+                self.engine.journal.update(task.id, "input stored", stage=Stage.INPUT)
             if task.state is State.RUNNING or task.instance is not None:
                 stage = Stage.INPUT if task.stage is Stage.RUNNING else task.stage
                 self.engine.journal.update(task.id, "taken up again", stage=stage, instance=None)

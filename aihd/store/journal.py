@@ -187,11 +187,15 @@ class Journal:
     # -- transactions
 
     def record(self, tx: TxRecord) -> None:
-        """Commit a signed transaction before it is sent; InvariantError when its intent already has a live one."""
+        """Commit a signed transaction before it is sent; InvariantError when its intent already has a live one.
+
+        One that was dropped may be recorded again: built anew at the same tip, it has the same id.
+        """
         marks = ", ".join("?" * len(_TX_COLUMNS))
         values = tuple(getattr(tx, name) for name in _TX_COLUMNS)
         with self._atomic() as db:
             try:
+                db.execute("DELETE FROM transactions WHERE id = ? AND status = 'dropped'", (tx.id,))
                 db.execute(f"INSERT INTO transactions ({', '.join(_TX_COLUMNS)}) VALUES ({marks})", values)  # noqa: S608
             except sqlite3.IntegrityError:
                 raise InvariantError(f"intent {tx.intent} already has a live transaction") from None

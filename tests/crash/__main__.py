@@ -1,4 +1,4 @@
-"""`python -m tests.crash [every]`: the whole table, or each `every`-th point; ends non-zero when a promise was broken."""
+"""`python -m tests.crash [every] [first]`: the whole table, or each `every`-th point; ends non-zero when a promise was broken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aihd.ops.logs import setup_logging
 from .scenario import EARNED, stage
 
 
-async def main(every: int) -> int:
+async def main(every: int = 1, first: int = 1) -> int:
     setup_logging("error", "console")
     broken = 0
     with tempfile.TemporaryDirectory(prefix="aihd-crash-") as folder:
@@ -19,7 +19,7 @@ async def main(every: int) -> int:
             await on.run(0)  # the first start of a daemon has points of its own, which later starts do not reach
             points = await on.points()
             print(f"{len(points)} failpoints in a task; an undisturbed one earns {EARNED} nanoERG", flush=True)
-            for at in range(1, len(points) + 1, every):
+            for at in range(first, len(points) + 1, every):
                 outcome = await on.run(at)
                 broken += bool(outcome.wrong)
                 verdict = "; ".join(outcome.wrong) or "same end"
@@ -28,4 +28,4 @@ async def main(every: int) -> int:
     return 1 if broken else 0
 
 
-sys.exit(asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1)))
+sys.exit(asyncio.run(main(*map(int, sys.argv[1:]))))

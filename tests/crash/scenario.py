@@ -13,7 +13,7 @@ from typing import Final
 from aihd.client.client import Order
 from aihd.core.task import State, Where
 from aihd.demo.world import Daemon, World, world
-from aihd.errors import TemporaryError
+from aihd.errors import AihdError, TemporaryError
 from aihd.nodo.reputation import read_service_reputation
 from aihd.ops.failpoints import AT, LOG
 from aihd.protocol.boxes import ClaimedTask, Receipt
@@ -58,14 +58,15 @@ class Stage:
         try:
             async with asyncio.timeout(120):
                 task_id = await self._play()
+        except (AihdError, TimeoutError) as error:
+            return Outcome(_point(log, at), True, (f"the task did not end: {error}",), 0)
         finally:
             keeper.cancel()
             await self.daemon.stop()
-        points = log.read_text().splitlines()
-        crashed = len(points) == at
+        crashed = len(log.read_text().splitlines()) == at
         earned = await self._balance() - before
         wrong = await self._broken_promises(task_id, earned, rated)
-        return Outcome(points[at - 1] if crashed else f"{at} (not reached)", crashed, tuple(wrong), earned)
+        return Outcome(_point(log, at), crashed, tuple(wrong), earned)
 
     async def points(self) -> list[str]:
         """The failpoints that an undisturbed task reaches, in order."""
@@ -146,6 +147,12 @@ class Stage:
             (count,) = nodo.execute("SELECT count(*) FROM local_instances").fetchone()
         nodo.close()
         return int(count)
+
+
+def _point(log: Path, at: int) -> str:
+    """The failpoint with a number, as the log of the first process has it."""
+    points = log.read_text().splitlines() if log.exists() else []
+    return points[at - 1] if 0 < at <= len(points) else f"{at} (not reached)"
 
 
 @asynccontextmanager
