@@ -38,13 +38,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A task as it is offered to us now. `height` is that of the next block, `open_tasks` counts what we work on."""
+    """A task as it is offered to us now. `height` is that of the next block, `at_work` counts the tasks that keep us busy."""
 
     task: On[TaskEscrow]
     bond: Bond
     height: int
     headers: tuple[HeaderRef, ...]
-    open_tasks: int
+    at_work: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +159,8 @@ def _capacity(offer: Offer, limits: Limits) -> Decline | None:
 
 
 def _busy(offer: Offer, limits: Limits) -> Decline | None:
-    if offer.open_tasks >= limits.max_open:
-        return Decline("busy", f"{offer.open_tasks} tasks are open, policy.max_open_tasks allows no more", passing=True)
+    if offer.at_work >= limits.max_open:
+        return Decline("busy", f"{offer.at_work} tasks are at work, policy.max_open_tasks allows no more", passing=True)
     return None
 
 

@@ -132,6 +132,10 @@ _CLOSED: Final[Mapping[Where, State]] = {
 }
 ENDS: Final = frozenset(_CLOSED)
 FINAL: Final = frozenset(_CLOSED.values())
+# States that keep us busy. A task that is paid and waits for its rating does not: the bond has a slot for it, and that is all.
+AT_WORK: Final = frozenset(
+    {State.CLAIMING, State.AWAITING_INPUT, State.READY, State.RUNNING, State.EXECUTED, State.FAILING}
+)
 OWED: Final = frozenset({State.AWAITING_INPUT, State.READY, State.RUNNING, State.EXECUTED})
 
 

@@ -8,7 +8,7 @@ from aihd.chain.submitter import Intent
 from aihd.chain.view import Situation
 from aihd.core import policy
 from aihd.core.policy import Offer
-from aihd.core.task import Command, Task
+from aihd.core.task import AT_WORK, Command, Task
 from aihd.execution.inputs import can_fetch
 from aihd.protocol import plans
 from aihd.protocol.boxes import On, TaskEscrow
@@ -96,13 +96,13 @@ def claim_intent(task_id: bytes) -> Intent:
 
 
 def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, *, ours: int = 0) -> policy.Decline | None:
-    """Policy's answer to a task now; `ours` of the open tasks are this one."""
+    """Policy's answer to a task now; `ours` of those at work are this one."""
     if situation.bond is None:
         return policy.Decline("no_bond", "this wallet has no bond; open one with `aihd bond open`", passing=True)
     if not can_fetch(task.content.locator):
         return policy.Decline(
             "locator", f"its input locator {task.content.locator[:40]!r} is of a kind not supported here"
         )
-    open_tasks = len(engine.journal.open_tasks()) - ours
-    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, open_tasks)
+    at_work = sum(1 for known in engine.journal.open_tasks() if known.state in AT_WORK) - ours
+    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, at_work)
     return policy.consider(offer, engine.policy)

@@ -65,7 +65,7 @@ CASES = [
         offer(bond=replace(BOND, open_ids=(bytes(32),) * MAX_OPEN)),
         offer(bond=replace(BOND, open_ids=(bytes(32),) * (MAX_OPEN - 1))),
     ),
-    ("busy", offer(open_tasks=4), offer(open_tasks=3)),
+    ("busy", offer(at_work=4), offer(at_work=3)),
     (
         "not_selected",
         offer(replace(TASK, selection_window=11, selection_difficulty=2**62)),
@@ -102,7 +102,7 @@ def test_consider__when__the_payment_is_not_positive__then__declined_before_any_
 
 
 def test_consider__when__several_rules_object__then__the_first_is_told_and_explain_tells_all() -> None:
-    bad = offer(replace(TASK, min_reputation=5, exec_window=1), open_tasks=9)
+    bad = offer(replace(TASK, min_reputation=5, exec_window=1), at_work=9)
     first = consider(bad, LIMITS)
     told = [answer.code for _, answer in explain(bad, LIMITS) if answer]
     assert told == ["exec_window", "reputation", "busy"]
