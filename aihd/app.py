@@ -70,9 +70,10 @@ async def run(settings: Settings, env: Mapping[str, str]) -> None:
         reconcile = Reconcile(engine, settings.chain.poll)
         report = Report(engine, reconcile)
         await _open_doors(settings, engine, report, stack)
+        # Before the group: an error of the start is told as it is, not wrapped in one of many.
+        await reconcile.look()
         async with asyncio.TaskGroup() as group:
             execute = Execute(engine, runtime, group)
-            await reconcile.look()
             await execute.recover()
             services = [reconcile, execute, Watch(engine), Claim(engine), Rate(engine)]
             services += [Settle(engine, _payout(settings)), Bridge(engine, settings.nodo.database_file)]

@@ -15,9 +15,10 @@ import structlog
 from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.node import Answer
-from aihd.chain.signer import Signer, SigningError
+from aihd.chain.signer import Signer
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.core.signing import Permit, Spent, outflow
+from aihd.errors import TemporaryError
 from aihd.ops.failpoints import reach
 from aihd.protocol.funding import Plan
 from aihd.store.journal import Journal, TxRecord, TxStatus
@@ -38,6 +39,10 @@ class Intent:
     @property
     def key(self) -> str:
         return f"{self.verb}:{self.task_id.hex()}" if self.task_id else self.verb
+
+
+class DroppedError(TemporaryError):
+    """A transaction was sent and can never be mined: somebody else was first. What it was for may be tried anew."""
 
 
 class Submitter:
@@ -62,7 +67,8 @@ class Submitter:
     async def transact(self, intent: Intent, build: Build) -> TxRecord | None:
         """Build, sign, record and send; None when the intent is under way already, or `build` finds nothing to do.
 
-        Errors of building and signing leave nothing behind. Once recorded, the transaction is this class's to bring home.
+        Errors of building and signing leave nothing behind. Once recorded, the transaction is this class's to bring home;
+        DroppedError when the node's first answer shows that it can never be.
         """
         async with self._lock:
             if self._journal.has_live(intent.key):
@@ -80,7 +86,7 @@ class Submitter:
         reason = await self._send(record)
         if reason is not None:
             # An error, so that whoever asked for it waits before he asks again.
-            raise SigningError(f"{plan.kind}: the node refuses {record.id}: {reason}")
+            raise DroppedError(f"{plan.kind}: the node refuses {record.id}: {reason}")
         return record
 
     def _record(self, intent: Intent, plan: Plan, tx: Transaction) -> TxRecord:
@@ -88,12 +94,12 @@ class Submitter:
         return TxRecord(str(tx.id), intent.key, plan.kind, intent.task_id, bytes(tx), plan.fee, spent)
 
     async def confirmed(self, record: TxRecord, poll: float) -> int:
-        """Follow until a transaction is in a block; its height. SigningError when it was dropped instead."""
+        """Follow until a transaction is in a block; its height. DroppedError when it can never be mined."""
         while True:
             await self.follow(await self._view.tip())
             now = next(tx for tx in self._journal.transactions() if tx.id == record.id)
             if now.status is TxStatus.DROPPED:
-                raise SigningError(f"{now.kind}: {now.note}")
+                raise DroppedError(f"{now.kind}: {now.note}")
             if now.height is not None:
                 return now.height
             await asyncio.sleep(poll)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from aihd.chain.signer import Signer
-from aihd.chain.submitter import Intent, Submitter
+from aihd.chain.submitter import DroppedError, Intent, Submitter
 from aihd.chain.view import ChainView, Situation
 from aihd.client.upload import commitment_of, upload
 from aihd.client.verify import Evidence, Finding, verify
@@ -225,7 +225,10 @@ class Client:
         return verify(self.view.deployment, self._genesis_id, evidence, config)
 
     async def rate(self, task_id: bytes, mark: int) -> None:
-        """Commit to a mark (1 to 5) and reveal it once the node has committed too, or may no more."""
+        """Commit to a mark (1 to 5) and reveal it once the node has committed too, or may no more.
+
+        DependencyError when the task ended without a receipt: there is nothing to rate.
+        """
         if mark not in range(1, 6):
             raise UsageError(f"mark {mark}: expected 1 (useless) to 5 (as promised)")
         post = self._post(task_id)
@@ -237,7 +240,11 @@ class Client:
             if now is not None:
                 if now.where in (Where.REVEALED, Where.RATED, Where.SETTLED):
                     return
-                await self._rate(task_id, now, post)
+                if now.where in (Where.FAILED, Where.TIMED_OUT, Where.LOST):
+                    raise DependencyError(f"task {task_id.hex()} ended: {now.where}")
+                # The node moves on the same box, and only one of two moves in a block gets through: the next look shows whose.
+                with suppress(DroppedError):
+                    await self._rate(task_id, now, post)
             await asyncio.sleep(self._poll)
 
     async def _rate(self, task_id: bytes, now: Progress, post: Post) -> None:
