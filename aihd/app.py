@@ -108,6 +108,7 @@ async def _engine(settings: Settings, stack: AsyncExitStack) -> Engine:
     node, explorer = Node(session, settings.chain.node_urls), Explorer(session, settings.chain.explorer_urls)
     view = ChainView(node, explorer, deployment)
     await view.check(record.genesis_id)
+    await view.audit()
     journal.bind(genesis=record.genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
     services, terms = _services(settings)
     wallet, rules, depth = settings.wallet, settings.policy, settings.chain.final_depth

@@ -18,11 +18,11 @@ from aihd.chain.overlay import Overlay
 from aihd.core.life import Life, Sighting, read_life
 from aihd.core.task import Where
 from aihd.errors import ConfigError, DependencyError
-from aihd.protocol.boxes import Bond, Content, Minter, On, TaskEscrow
+from aihd.protocol.boxes import Bond, Content, Minter, On, TaskEscrow, tokens_of
 from aihd.protocol.codec import BoxError
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Funds
-from aihd.protocol.plans import Market
+from aihd.protocol.plans import BOND_SUPPLY, Market
 from aihd.protocol.selection import HeaderRef
 from aihd.protocol.trees import address_of
 
@@ -82,6 +82,23 @@ class ChainView:
         if not info.indexed:
             raise ConfigError(
                 f"chain.node_urls: {self.node.url} has no extra index; set ergo.node.extraIndex = true there"
+            )
+
+    async def audit(self) -> None:
+        """ConfigError unless all bond tokens that were ever minted went into the minter.
+
+        No guard can say so: a deployer who kept some could make bonds with any score.
+        """
+        token = self.deployment.bond_token
+        issued = await self.explorer.get(f"/api/v1/tokens/{token.hex()}")
+        first = await self.explorer.box(issued["boxId"]) if issued else None
+        if issued is None or first is None:
+            raise ConfigError(f"chain.deployment: {self.explorer.url} knows no bond token {token.hex()}")
+        held = sum(amount for held, amount in tokens_of(first.box) if held == token)
+        if self.deployment.guard_of(first.box) is not Guard.MINTER or {held, issued["emissionAmount"]} != {BOND_SUPPLY}:
+            raise ConfigError(
+                f"chain.deployment: {issued['emissionAmount']} bond tokens were minted and {held} of them are in the first minter, "
+                f"expected {BOND_SUPPLY}: whoever founded this market can forge bonds"
             )
 
     async def tip(self) -> Tip:

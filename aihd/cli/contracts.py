@@ -106,6 +106,7 @@ async def _deploy(settings: Settings, out: Path, treasury: str, dry_run: bool) -
             fee=wallet.fee,
             poll=chain.poll,
             final_depth=chain.final_depth,
+            founding=True,
         ) as deployer:
             if not dry_run:
                 # Before the transaction: a market whose file is lost is lost.

@@ -34,6 +34,8 @@ from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.plans import Market, Side
 from aihd.store.journal import Journal, TxRecord
 
+MIN_WINDOW: Final = 20
+MAX_WINDOW: Final = 5040  # a week
 DELIVERY: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10)
 
 
@@ -48,6 +50,15 @@ class Order:
     selection_window: int = 0
     min_reputation: int = 0
     allowed: tuple[bytes, ...] = ()
+
+
+def _check_windows(order: Order) -> None:
+    """No guard bounds what a client asks for: a huge window would let a node sit on the money for ever."""
+    for name, value in (("claim_window", order.claim_window), ("exec_window", order.exec_window)):
+        if not MIN_WINDOW <= value <= MAX_WINDOW:
+            raise UsageError(f"{name} is {value} blocks, expected {MIN_WINDOW} to {MAX_WINDOW}")
+    if not 0 <= order.selection_window <= order.claim_window:
+        raise UsageError(f"selection_window is {order.selection_window} blocks, expected 0 to the claim window")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,7 @@ class Client:
 
     async def post(self, order: Order, input_path: Path, config: Mapping[str, str]) -> bytes:
         """Lock the payment for one run; the task id. The salt of the input is on the disk before anything is sent."""
+        _check_windows(order)
         salt = secrets.token_bytes(32)
         commitment = commitment_of(salt, config, input_path)
         post = Post(str(input_path.resolve()), dict(config), salt.hex())

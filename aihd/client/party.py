@@ -89,11 +89,17 @@ async def party(
     fee: int,
     poll: float,
     final_depth: int,
+    founding: bool = False,
 ) -> AsyncIterator[Party]:
-    """A party with its journal open; ConfigError when the journal belongs to another wallet or market."""
+    """A party with its journal open; ConfigError when the journal belongs to another wallet or market.
+
+    Unless it is `founding` the market just now, the market's bond tokens are audited.
+    """
     async with aiohttp.ClientSession() as session:
         view = ChainView(Node(session, node_urls), Explorer(session, explorer_urls), deployment)
         await view.check(genesis_id)
+        if not founding:
+            await view.audit()
         with Journal(database) as journal:
             journal.bind(genesis=genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
             permit = signer.permit(deployment, Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT))

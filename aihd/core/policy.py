@@ -12,7 +12,7 @@ from typing import Final
 from aihd.protocol import constants, guards
 from aihd.protocol.boxes import Bond, On, TaskEscrow
 from aihd.protocol.plans import escrow_value
-from aihd.protocol.selection import HeaderRef, is_selected
+from aihd.protocol.selection import FRESH_HEADERS, HeaderRef, is_selected
 from aihd.protocol.units import format_erg
 
 
@@ -38,7 +38,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A task as it is offered to us now. `height` is that of the next block, `at_work` counts the tasks that keep us busy."""
+    """A task as it is offered to us now.
+
+    `headers` newest first; `height` is that of the next block; `at_work` counts the tasks that keep us busy.
+    """
 
     task: On[TaskEscrow]
     bond: Bond
@@ -165,7 +168,8 @@ def _busy(offer: Offer, limits: Limits) -> Decline | None:
 
 
 def _selected(offer: Offer, limits: Limits) -> Decline | None:
-    if not is_selected(offer.task, offer.bond, offer.headers, offer.height):
+    # Only fresh headers: a claim that leans on an older one would die before it is mined.
+    if not is_selected(offer.task, offer.bond, offer.headers[:FRESH_HEADERS], offer.height):
         return Decline("not_selected", "the lottery has not drawn our bond yet", passing=True)
     return None
 

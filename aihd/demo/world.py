@@ -189,7 +189,7 @@ class _Makers:
         async with aiohttp.ClientSession() as session:
             genesis_id = (await Node(session, (self._devnet.node_url,)).info()).genesis_id
         write_deployment(self.deployment_file, deployment, genesis_id)
-        deployer = await self._party("deployer", signer, deployment, genesis_id)
+        deployer = await self._party("deployer", signer, deployment, genesis_id, founding=True)
         await deployer.do("deploy", plans.deploy)
         return deployment, genesis_id
 
@@ -212,7 +212,9 @@ class _Makers:
             while not await explorer.unspent_by_address(address):
                 await asyncio.sleep(POLL)
 
-    async def _party(self, name: str, signer: Signer, deployment: Deployment, genesis_id: str) -> Party:
+    async def _party(
+        self, name: str, signer: Signer, deployment: Deployment, genesis_id: str, *, founding: bool = False
+    ) -> Party:
         return await self._stack.enter_async_context(
             party(
                 node_urls=(self._devnet.node_url,),
@@ -224,6 +226,7 @@ class _Makers:
                 fee=FEE,
                 poll=POLL,
                 final_depth=FINAL_DEPTH,
+                founding=founding,
             )
         )
 

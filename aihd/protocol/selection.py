@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from aihd.protocol.boxes import Bond, On, TaskEscrow
 from aihd.protocol.constants import TICKETS
 from aihd.protocol.hashes import blake2b256, prop_bytes
+
+# A node that validates a block shows scripts nine headers. A header among the newest four is still there five blocks later.
+FRESH_HEADERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
