@@ -110,7 +110,7 @@ class Bond:
             codec.int_constant(self.active),
             codec.int_constant(self.last_activity),
             codec.coll_coll_byte(self.open_ids),
-            codec.coll_byte(self.endpoint.encode()),
+            codec.coll_byte(self.endpoint.encode(errors="surrogateescape")),
         )
 
     @classmethod
@@ -129,7 +129,8 @@ class Bond:
             active=r.int_value("R6"),
             last_activity=r.int_value("R7"),
             open_ids=r.byte_strings("R8", size=32, most=MAX_OPEN),
-            endpoint=r.text("R9", most=MAX_ENDPOINT),
+            # Never refused: timeout and settle have to copy it, and a node must not escape them by an odd endpoint.
+            endpoint=r.any_text("R9", most=MAX_ENDPOINT),
         )
 
 

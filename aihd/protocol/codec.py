@@ -110,6 +110,10 @@ class Registers:
         except UnicodeDecodeError:
             raise self.error(register, value, "UTF-8 text") from None
 
+    def any_text(self, register: str, *, most: int) -> str:
+        """Text that a stranger wrote and no guard reads: whatever is not UTF-8 is kept by `surrogateescape`, byte for byte."""
+        return self.coll_byte(register, most=most).decode(errors="surrogateescape")
+
     def public_key(self, register: str) -> bytes:
         raw, _ = self._raw(register, _SIGMA_PROP, "SigmaProp of a single public key")
         if len(raw) != 35:

@@ -66,12 +66,16 @@ CONTENTS: dict[type[Any], st.SearchStrategy[Any]] = {
     ClaimedTask: st.builds(
         ClaimedTask, hashes, hashes, *(longs,) * 3, client=keys, node=keys, locator=text(MAX_LOCATOR)
     ),
-    Receipt: st.builds(
-        Receipt, *(hashes,) * 4, keys, st.binary(max_size=MAX_PROOF - 33), st.binary(max_size=MAX_CID)
-    ),
+    Receipt: st.builds(Receipt, *(hashes,) * 4, keys, st.binary(max_size=MAX_PROOF - 33), st.binary(max_size=MAX_CID)),
     FailureReceipt: st.builds(FailureReceipt, hashes, keys, ints, hashes, longs, st.binary(max_size=MAX_PROOF)),
     Rating: st.builds(
-        Rating, keys, keys, longs, *(ints,) * 4, st.sampled_from([b"", digest("c")]), st.sampled_from([b"", digest("n")])
+        Rating,
+        keys,
+        keys,
+        longs,
+        *(ints,) * 4,
+        st.sampled_from([b"", digest("c")]),
+        st.sampled_from([b"", digest("n")]),
     ),
 }
 
@@ -109,12 +113,12 @@ RATING = Rating(KEYS[1], KEYS[0], 1, 2, 3)
         (BOND, "R8", codec.coll_coll_byte((bytes(32),) * (MAX_OPEN + 1))),
         (BOND, "R8", codec.coll_coll_byte((bytes(31),))),
         (BOND, "R9", codec.coll_byte(bytes(MAX_ENDPOINT + 1))),
-        (BOND, "R9", codec.coll_byte(b"http://\xff")),
         (TASK, "R4", codec.coll_byte(bytes(31))),
         (TASK, "R5", codec.coll_byte(bytes(33))),
         (TASK, "R6", codec.coll_long((0,) * 8)),
         (TASK, "R7", codec.coll_byte(KEYS[1])),
         (TASK, "R8", codec.coll_byte(bytes(MAX_LOCATOR + 1))),
+        (TASK, "R8", codec.coll_byte(b"http://\xff")),
         (TASK, "R9", codec.coll_coll_byte((bytes(33),) * (MAX_ALLOWED + 1))),
         (TASK, "R9", codec.coll_coll_byte((bytes(32),))),
         (CLAIMED, "R6", codec.coll_int((1, 2, 3))),
@@ -139,6 +143,11 @@ def test_read__when__one_register_is_wrong__then__the_error_names_box_and_regist
     with pytest.raises(BoxError) as caught:
         type(content).read(wrong)
     assert str(caught.value).startswith(f"{type(content).__name__} box {wrong.box_id}: {register} is ")
+
+
+def test_bond__when__its_endpoint_is_no_utf8__then__read_all_the_same_and_copied_byte_for_byte() -> None:
+    odd = Bond.read(box(BOND, R9=codec.coll_byte(b"http://\xff\x00")))
+    assert bytes(odd.constants()[5]) == bytes(codec.coll_byte(b"http://\xff\x00"))
 
 
 @pytest.mark.parametrize("content", [BOND, TASK, CLAIMED, RECEIPT, FAILURE, RATING], ids=lambda c: type(c).__name__)

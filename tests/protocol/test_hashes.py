@@ -37,7 +37,9 @@ def test_seed__when__made__then__block_task_and_commitment() -> None:
 
 
 def test_exec_params_hash__when__made__then__sha3_of_service_seed_and_configuration() -> None:
-    assert hashes.exec_params_hash(SERVICE, SEED, b'{"A":"1"}') == hashlib.sha3_256(SERVICE + SEED + b'{"A":"1"}').digest()
+    assert (
+        hashes.exec_params_hash(SERVICE, SEED, b'{"A":"1"}') == hashlib.sha3_256(SERVICE + SEED + b'{"A":"1"}').digest()
+    )
 
 
 def test_messages__when__made__then__each_begins_with_its_own_domain() -> None:
