@@ -187,7 +187,7 @@ async def _open_doors(settings: Settings, engine: Engine, report: Report, stack:
 
     door = exchange_app(engine.journal, engine.inputs, engine.content, engine.receipts, stored)
     listen = settings.exchange.listen
-    await stack.enter_async_context(serve(door, listen.host, listen.port))
+    await stack.enter_async_context(serve(door, listen.host, listen.port, "exchange.listen"))
     registry = CollectorRegistry()
     registry.register(StatusCollector(report.document))
     page = ops_app(healthy=report.healthy, ready=report.ready, status=report.document, registry=registry)

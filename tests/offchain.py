@@ -19,11 +19,9 @@ from aihd.chain.signer import Signer
 from aihd.client.party import MAX_FEE, NO_LIMIT
 from aihd.core.life import Life, Sighting, read_life
 from aihd.core.signing import Permit, Spending, Spent
-from aihd.core.signing import Spending, Spent
 from aihd.protocol import plans
 from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, Minter, On, Rating, Receipt, TaskEscrow, tokens_of
 from aihd.protocol.constants import VERSION
-from aihd.protocol.deployment import Deployment
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.hashes import receipt_cid
@@ -81,34 +79,30 @@ def signer(name: str) -> Signer:
     return Signer(f"the key of {name}")
 
 
+FREE: Final = Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT)
+
+
+def permit(owner: Signer, deployment: Deployment, payout: bytes | None = None, spending: Spending = FREE) -> Permit:
+    """What a person may sign: anything that the market allows, within `spending`."""
+    return owner.permit(deployment, spending, payout)
+
+
 def sign(
     owner: Signer,
     deployment: Deployment,
     plan: Plan,
-    newest_first: list[dict[str, Any]],
+    newest_first: Sequence[Mapping[str, Any]],
     payout: bytes | None = None,
 ) -> Transaction:
-    """The plan, signed by a key that may spend what it likes."""
-    permit = owner.permit(deployment, Spending(max_fee=10 * FEE, per_tx=2**63, per_hour=2**63, per_day=2**63), payout)
-    return owner.sign(plan, newest_first, PARAMETERS, permit=permit, spent=Spent(0, 0))
+    """The plan's transaction after the block `newest_first[0]`; SigningError when a guard or a rule refuses it."""
+    allowed = permit(owner, deployment, payout)
+    return owner.sign(plan, newest_first, PARAMETERS, permit=allowed, spent=Spent(0, 0))
 
 
 def coin(owner: bytes, value: int, seed: str, tokens: Any = None, height: int = 900) -> ErgoBox:
     """A box of `value` nanoERG under the tree `owner`, from a transaction named by `seed`."""
     candidate = ErgoBoxCandidate(value=value, script=parse_tree(owner), creation_height=height, tokens=tokens)
     return ErgoBox.from_box_candidate(candidate, TxId(digest("coin", seed).hex()), 0)
-
-
-def permit(owner: Signer, deployment: Deployment, **limits: int) -> Permit:
-    """What a person may sign: anything the market allows, up to `limits`."""
-    return owner.permit(deployment, replace(Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT), **limits))
-
-
-def signed(
-    owner: Signer, deployment: Deployment, plan: Plan, newest_first: Sequence[Mapping[str, Any]]
-) -> Transaction:
-    """The plan's transaction after the block `newest_first[0]`; SigningError when a guard or a rule refuses it."""
-    return owner.sign(plan, newest_first, PARAMETERS, permit=permit(owner, deployment), spent=Spent(0, 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from aihd.errors import UsageError
+from aihd.execution.files import save, sync_folder
 from aihd.protocol import envelope
 from aihd.protocol.hashes import INPUT_PREFIX
 
@@ -59,6 +60,7 @@ class InputStore:
             final = self._root / task_id.hex()
             if not final.exists():
                 work.rename(final)
+                sync_folder(self._root)
         finally:
             shutil.rmtree(work, ignore_errors=True)
         stored = self.get(task_id)
@@ -82,12 +84,15 @@ class InputStore:
                     file.write(rest)
                 else:
                     file.write(chunk)
+            file.flush()
+            # On the disk before the journal may say that it is here; off the loop, since it may be 100 MB.
+            await asyncio.to_thread(os.fsync, file.fileno())
         if config is None:
             raise UsageError(f"input: {size} bytes end before its configuration does")
         if digest.digest() != commitment:
             raise UsageError(f"input: its commitment is {digest.hexdigest()}, the task asks for {commitment.hex()}")
         envelope.decode_config(config)
-        (work / _CONFIG).write_bytes(config)
+        save(work / _CONFIG, config)
 
 
 def _split(head: bytes) -> tuple[bytes | None, bytes]:

@@ -54,10 +54,11 @@ def ops_app(
 
 
 @asynccontextmanager
-async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[int]:
+async def serve(app: web.Application, host: str, port: int, key: str = "ops.listen") -> AsyncIterator[int]:
     """Serve `app` on the address while the block runs; gives the bound port (port 0 picks a free one).
 
-    TemporaryError when the port is in use, ConfigError when the address cannot be listened on at all.
+    `key` is the setting that named the address. TemporaryError when the port is in use, ConfigError when the address cannot
+    be listened on at all.
     """
     # a watcher that reads slowly must not hold the daemon back when it stops
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -66,7 +67,7 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[int
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            raise _refused(error, host, port) from error
+            raise _refused(error, host, port, key) from error
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
@@ -88,11 +89,11 @@ async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse
     return response
 
 
-def _refused(error: OSError, host: str, port: int) -> TemporaryError | ConfigError:
+def _refused(error: OSError, host: str, port: int, key: str) -> TemporaryError | ConfigError:
     if error.errno == errno.EADDRINUSE:
         return TemporaryError(
-            f"port {port} of {host} is in use: stop the process that holds it, or set ops.listen to another port"
+            f"port {port} of {host} is in use: stop the process that holds it, or set {key} to another port"
         )
     return ConfigError(
-        f"ops.listen = {host}:{port} cannot be listened on ({one_line(error)}): name an address of this machine"
+        f"{key} = {host}:{port} cannot be listened on ({one_line(error)}): name an address of this machine"
     )

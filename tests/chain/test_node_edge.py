@@ -41,7 +41,9 @@ class Place:
         if fee < 1_000_000:
             outputs = tuple(Output(fee, o.tree) if o.value == plan.fee else o for o in plan.outputs[:-1])
             last = Output(plan.outputs[-1].value + plan.fee - fee, ME.tree)
-            unsigned = type(plan)(plan.kind, plan.inputs, (*outputs, last), 1, fee, plan.creation_height, None).unsigned()
+            unsigned = type(plan)(
+                plan.kind, plan.inputs, (*outputs, last), 1, fee, plan.creation_height, None
+            ).unsigned()
         else:
             unsigned = plan.unsigned()
         signed = ME._wallet.sign_transaction(unsigned, list(plan.inputs), [], chain.context)
@@ -147,7 +149,9 @@ async def test_read__when__the_first_server_fails__then__the_second_answers(plac
         node = Node(place.session, (proxy.url, place.devnet.node_url))
         assert (await node.info()).height == place.devnet.chain.height
         assert (await node.submit(place.pay(place.box))).answer is Answer.ACCEPTED
-        assert proxy.seen.count(("POST", "/transactions")) == 1  # aiohttp itself repeats a GET on a connection that was closed
+        assert (
+            proxy.seen.count(("POST", "/transactions")) == 1
+        )  # aiohttp itself repeats a GET on a connection that was closed
         assert ("GET", "/info") in proxy.seen
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,13 +11,13 @@ import pytest
 import pytest_asyncio
 from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
-from offchain import ERG, FEE, permit, signed, signer
+from offchain import ERG, FEE, FREE, permit, sign, signer
 from onchain import DEPTH, PURSE, World, faulty, is_submit, market
 
 from aihd.chain.explorer import Explorer
 from aihd.chain.node import Node
 from aihd.chain.signer import SigningError
-from aihd.chain.submitter import Intent, Submitter
+from aihd.chain.submitter import DroppedError, Intent, Submitter
 from aihd.chain.view import ChainView, Situation
 from aihd.client.party import Party
 from aihd.errors import AihdError
@@ -46,6 +46,10 @@ class Place:
 
     def pool(self) -> list[str]:
         return [entry.view.tx_id for entry in self.world.chain.pool]
+
+
+def paying(value: int) -> Callable[[Situation], Plan]:
+    return lambda situation: payment(situation, value)
 
 
 def payment(situation: Situation, value: int = ERG) -> Plan:
@@ -150,7 +154,7 @@ async def test_follow__when__the_mempool_forgets__then__sent_again_until_mined(p
 async def test_follow__when__an_input_goes_elsewhere__then__dropped_with_all_that_was_built_on_it(place: Place) -> None:
     chain = place.world.chain
     situation = await place.me.submitter.situation()
-    rival = signed(ME, place.world.deployment, payment(situation, 7 * ERG), situation.tip.headers)
+    rival = sign(ME, place.world.deployment, payment(situation, 7 * ERG), situation.tip.headers)
     for verb in ("one", "two", "three"):
         assert await place.pay(verb)
     chain.pool.clear()
@@ -166,6 +170,26 @@ async def test_follow__when__an_input_goes_elsewhere__then__dropped_with_all_tha
     again = await place.pay("one")  # the intent is free again, and is built on what is there now
     assert again is not None
     assert [str(i.box_id) for i in Transaction.from_bytes(again.body).inputs] == [str(rival.outputs[-1].box_id)]
+
+
+@pytest.mark.asyncio
+async def test_follow__when__mined_while_it_is_looked_for__then__not_taken_for_lost(place: Place) -> None:
+    def mine_first(request: object) -> None:
+        assert isinstance(request, aiohttp.web.BaseRequest)
+        if "/unconfirmed/byTransactionId/" in request.path:
+            place.world.chain.mine()
+
+    async with faulty(place.world.devnet.node_url, mine_first) as proxy:
+        other = await place.world.party("stranger", node_urls=(proxy.url,))
+        record = await other.submitter.transact(Intent("one"), payment)
+        assert record is not None
+        tip = await other.view.tip()
+        await other.submitter.follow(tip)  # not mined when asked, not waiting when asked, refused when sent again
+        assert other.journal.transactions()[0].status is TxStatus.PENDING
+        assert await other.submitter.transact(Intent("one"), payment) is None
+        await other.submitter.follow(await other.view.tip())
+        assert other.journal.transactions()[0].status is TxStatus.MINED
+    assert place.world.balance(signer("stranger").tree) == PURSE - ERG - FEE
 
 
 @pytest.mark.asyncio
@@ -204,15 +228,17 @@ async def test_follow__when__blocks_bury_it__then__final_at_the_depth_and_not_be
 
 @pytest.mark.asyncio
 async def test_transact__when__the_node_refuses_for_good__then__an_error_and_the_intent_is_free(place: Place) -> None:
-    def spoilt(situation: Situation) -> Plan:
-        plan = payment(situation)
-        # Right by the context that we were shown, wrong by the node's: it grew in between.
-        return replace(plan, creation_height=situation.tip.height + 1)
+    def overtaken(situation: Situation) -> Plan:
+        # The miners vote the price of a byte up between our look at the node and our submission.
+        place.world.chain.parameters["minValuePerByte"] *= 1000
+        return payment(situation)
 
-    place.world.chain.reorg(1)
-    record = await place.me.submitter.transact(Intent("one"), spoilt)
-    assert record is not None
-    assert place.states() == [("one", TxStatus.PENDING)]
+    with pytest.raises(DroppedError, match=r"send: the node refuses [0-9a-f]{64}: Every output"):
+        await place.me.submitter.transact(Intent("one"), overtaken)
+    assert place.states() == [("one", TxStatus.DROPPED)]
+    assert place.pool() == []
+    place.world.chain.parameters["minValuePerByte"] //= 1000
+    assert await place.pay("one")
 
 
 @pytest.mark.asyncio
@@ -228,7 +254,7 @@ async def test_confirmed__when__mined_or_dropped__then__the_height_or_an_error(p
     chain.pool.clear()
     chain.submit(spend(place, box))
     chain.mine()
-    with pytest.raises(SigningError, match=r"send: input [0-9a-f]{64} is spent by another"):
+    with pytest.raises(DroppedError, match=r"send: input [0-9a-f]{64} is spent by another"):
         await place.me.submitter.confirmed(second, 0.01)
 
 
@@ -236,7 +262,7 @@ def spend(place: Place, box: ErgoBox) -> Transaction:
     chain = place.world.chain
     market = plans.Market(place.world.deployment, chain.height + 1)
     plan = plans.send(market, (Output(3 * ERG, YOU.tree),), Funds((box,), ME.tree, FEE))
-    return signed(ME, place.world.deployment, plan, [b.header for b in reversed(chain.blocks[-10:])])
+    return sign(ME, place.world.deployment, plan, [b.header for b in reversed(chain.blocks[-10:])])
 
 
 # ---------------------------------------------------------------- budget
@@ -258,18 +284,20 @@ async def test_transact__when__a_limit_would_be_passed__then__refused_and_nothin
 ) -> None:
     async with aiohttp.ClientSession() as session:
         urls = place.world.devnet
-        view = ChainView(Node(session, (urls.node_url,)), Explorer(session, (urls.explorer_url,)), place.world.deployment)
+        view = ChainView(
+            Node(session, (urls.node_url,)), Explorer(session, (urls.explorer_url,)), place.world.deployment
+        )
         with Journal(tmp_path / "limited.sqlite") as journal:
-            allowed = permit(ME, place.world.deployment, **limits)
+            allowed = permit(ME, place.world.deployment, spending=replace(FREE, **limits))
             submitter = Submitter(view, ME, journal, fee=FEE, final_depth=DEPTH, permit=allowed)
             for number, value in enumerate(paid[:-1]):
-                assert await submitter.transact(Intent(str(number)), lambda s, v=value: payment(s, v))
+                assert await submitter.transact(Intent(str(number)), paying(value))
             if says is None:
-                assert await submitter.transact(Intent("last"), lambda s: payment(s, paid[-1]))
+                assert await submitter.transact(Intent("last"), paying(paid[-1]))
                 return
             before = journal.transactions()
             with pytest.raises(SigningError, match=f"send: not signed: it takes 1.0011 ERG .*wallet.max_spend_{says}"):
-                await submitter.transact(Intent("last"), lambda s: payment(s, paid[-1]))
+                await submitter.transact(Intent("last"), paying(paid[-1]))
             assert journal.transactions() == before
             assert len(place.pool()) == len(before)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from aihd.core.task import State, Stage, Task, Where
+from aihd.core.task import Stage, State, Task, Where
 from aihd.errors import ConfigError, InvariantError, TemporaryError
 from aihd.store.journal import Journal, TxRecord, TxStatus
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS

@@ -1,0 +1,279 @@
+"""Whole tasks through the real services, block by block: chain, gateway and service processes are real, only the clock is ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from offchain import ERG, FEE, digest
+from onchain import NodeRig, World, market, node_rig, order
+
+from aihd.chain.submitter import Intent
+from aihd.client.client import Client
+from aihd.client.party import Party
+from aihd.core.life import Life
+from aihd.core.task import Stage, State, Where
+from aihd.demo.world import SERVICES, SLOT
+from aihd.devnet.gateway import EmbeddedGateway
+from aihd.errors import DependencyError, TemporaryError
+from aihd.execution.inputs import data_locator
+from aihd.nodo.reputation import read_service_reputation
+from aihd.protocol import envelope, plans
+from aihd.protocol.boxes import TaskEscrow
+from aihd.protocol.constants import RECEIPT_VALUE, VERSION
+from aihd.protocol.hashes import input_commitment
+from aihd.services.engine import Offered
+
+SALT = digest("salt")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A market, a gateway with one service, one node, one client."""
+
+    world: World
+    gateway: EmbeddedGateway
+    service: bytes
+    offered: dict[bytes, Offered]
+    node: NodeRig
+    party: Party
+    client: Client
+    input: Path
+
+    async def post(self, **changes: object) -> bytes:
+        config = changes.pop("config", {})
+        assert isinstance(config, dict)
+        task_id = await self.client.post(order(self.service, **changes), self.input, config)
+        self.world.chain.mine()
+        return task_id
+
+    async def post_with_locator(self, locator: str, commitment: bytes) -> bytes:
+        """A task that carries its input, or what it says is its input."""
+        terms = TaskEscrow(
+            *(self.service, commitment, ERG // 10, 0, self.world.chain.height + 30, 40, 0, 1, VERSION),
+            client=self.party.signer.public_key,
+            locator=locator,
+        )
+        record = await self.party.submitter.transact(
+            Intent("post", commitment), lambda s: plans.post(s.market, terms, s.funds)
+        )
+        assert record is not None
+        self.world.chain.mine()
+        return bytes(self.world.chain.ledger.transactions[record.id].view.outputs[0].box.box_id)
+
+    async def claimed(self, **changes: object) -> bytes:
+        """A task that the node has claimed, in a block."""
+        task_id = await self.post(**changes)
+        await self.node.work(lambda: self.state(task_id) is State.AWAITING_INPUT)
+        return task_id
+
+    def state(self, task_id: bytes) -> State | None:
+        task = self.node.engine.journal.find(task_id)
+        return task.state if task else None
+
+    async def life(self, task_id: bytes) -> Life:
+        return await self.party.view.life(task_id)
+
+    def claims(self, task_id: bytes) -> int:
+        """Transactions on the chain that make boxes with the task's token out of its escrow."""
+        return sum(task_id.hex() in row.view.inputs for row in self.world.chain.ledger.transactions.values())
+
+
+@pytest_asyncio.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Place]:
+    async with market(tmp_path) as world, EmbeddedGateway(tmp_path / "nodo") as gateway:
+        service = gateway.install(SERVICES / "text_digest")
+        offered = {service: Offered("text-digest", SLOT, "/run")}
+        async with node_rig(world, gateway, offered) as node:
+            party = await world.party("client")
+            source = tmp_path / "input.txt"
+            source.write_text("one two\n")
+            yield Place(world, gateway, service, offered, node, party, party.client, source)
+
+
+@pytest.mark.asyncio
+async def test_task__when__the_client_uploads__then__paid_verified_rated_bridged_and_closed(stage: Place) -> None:
+    task_id = await stage.claimed()
+    await stage.client.deliver(task_id)
+    await stage.node.work(lambda: stage.state(task_id) is State.COMMITTED)
+    output = stage.world.folder / "output"
+    assert await stage.client.fetch(task_id, output) == stage.node.task(task_id).output_hash
+    assert b'"words":2' in output.read_bytes()
+    findings = await stage.client.verify(task_id, output, {})
+    assert [finding for finding in findings if not finding.holds] == []
+    rated = asyncio.ensure_future(stage.client.rate(task_id, 4))
+    await stage.node.work(lambda: stage.state(task_id) is State.SETTLED)
+    await rated
+    stage.world.chain.mine(10)
+    await stage.node.work(lambda: stage.state(task_id) is State.PAID)
+    assert read_service_reputation(stage.gateway.database, stage.service.hex()) == (8, 1)
+    (bond,) = await stage.party.view.bonds()
+    assert (bond.content.score, bond.content.completed, bond.content.open_ids) == (8, 1, ())
+    assert stage.node.engine.inputs.get(task_id) is None
+    kinds = [tx.kind for tx in stage.node.engine.journal.transactions(task_id)]
+    assert kinds == ["claim", "release", "commit", "reveal", "settle"]
+    assert stage.node.engine.health == {}
+
+
+@pytest.mark.asyncio
+async def test_task__when__it_carries_its_input__then__paid_without_an_upload(stage: Place) -> None:
+    body = b"".join(envelope.encode({"DIGEST_ALGORITHM": "sha256"}, [b"input"]))
+    task_id = await stage.post_with_locator(data_locator(SALT + body), input_commitment(SALT, [body]))
+    await stage.node.work(lambda: stage.state(task_id) is State.RELEASED)
+    receipt = (await stage.life(task_id)).receipt
+    assert receipt is not None
+    assert receipt.content.output_hash == stage.node.task(task_id).output_hash
+
+
+@pytest.mark.asyncio
+async def test_task__when__others_are_poisoned__then__they_fail_and_it_is_paid(stage: Place) -> None:
+    poisons = [b'{"a":"\\ud800"}', b"[" * 300, b'{"a":1}', b'{"":"x"}']
+    bad = []
+    for number, config in enumerate(poisons):
+        body = len(config).to_bytes(4, "big") + config + bytes([number])
+        bad.append(await stage.post_with_locator(data_locator(SALT + body), input_commitment(SALT, [body])))
+    await stage.node.work(lambda: all(stage.state(task_id) is State.REFUNDED for task_id in bad))
+    stage.world.chain.mine(4)
+    body = b"".join(envelope.encode({}, [b"good"]))
+    good = await stage.post_with_locator(data_locator(SALT + body), input_commitment(SALT, [body]))
+    await stage.node.work(lambda: stage.state(good) is State.RELEASED)
+    assert all(stage.node.task(task_id).note.startswith("bad input") for task_id in bad)
+    assert stage.node.engine.health == {}
+
+
+@pytest.mark.asyncio
+async def test_task__when__the_file_changed_since_the_post__then__the_upload_is_refused_and_the_true_one_taken(
+    stage: Place,
+) -> None:
+    task_id = await stage.claimed()
+    stage.input.write_text("something else\n")
+    with pytest.raises(TemporaryError, match=r"the node did not take the input: .*its commitment is"):
+        await stage.client.deliver(task_id)
+    assert stage.state(task_id) is State.AWAITING_INPUT
+    stage.input.write_text("one two\n")
+    await stage.client.deliver(task_id)
+    assert stage.state(task_id) is State.READY
+
+
+@pytest.mark.asyncio
+async def test_task__when__no_input_comes__then__refunded_before_the_deadline(stage: Place) -> None:
+    before = stage.world.balance(stage.party.signer.tree)
+    task_id = await stage.claimed()
+    half = stage.node.task(task_id).claim_height
+    assert half is not None
+    stage.world.chain.mine(20)
+    await stage.node.work(lambda: stage.state(task_id) is State.REFUNDED)
+    task, life = stage.node.task(task_id), await stage.life(task_id)
+    assert (task.where, task.note) == (Where.FAILED, "no input came in time")
+    assert task.since is not None and task.exec_deadline is not None
+    assert task.since <= task.exec_deadline - 10
+    assert life.failure is not None
+    assert stage.world.balance(stage.party.signer.tree) == before - FEE - RECEIPT_VALUE
+    (bond,) = await stage.party.view.bonds()
+    assert (bond.content.failed, bond.content.timed_out, bond.content.committed) == (1, 0, 0)
+    with pytest.raises(DependencyError, match=r"ended: failed \(the node says: no input came in time"):
+        await stage.client.wait_for(task_id, lambda _: False)
+
+
+@pytest.mark.asyncio
+async def test_task__when__the_service_fails__then__failed_with_its_words(stage: Place) -> None:
+    task_id = await stage.claimed(config={"DIGEST_ALGORITHM": "md5"})
+    await stage.client.deliver(task_id)
+    await stage.node.work(lambda: stage.state(task_id) is State.REFUNDED)
+    assert "DIGEST_ALGORITHM='md5'" in stage.node.task(task_id).note
+    assert stage.node.task(task_id).stage is Stage.BROKEN
+    assert (
+        list((stage.gateway.storage / "__cache__" / "microvm" / "runtime").iterdir()) == []
+    )  # nothing is left running
+    stage.world.chain.mine(4)
+    await stage.node.work(lambda: stage.state(task_id) is State.FAILED)
+    assert [tx.kind for tx in stage.node.engine.journal.transactions(task_id)] == ["claim", "fail"]
+
+
+@pytest.mark.asyncio
+async def test_claim__when__two_nodes_race__then__one_claim_and_the_other_has_lost(stage: Place) -> None:
+    async with node_rig(stage.world, stage.gateway, stage.offered, "rival") as rival:
+        task_id = await stage.post()
+        rigs = (stage.node, rival)
+        for rig in rigs:
+            await rig.look()
+            await rig.services[0].step()  # both accept it
+        await asyncio.gather(*(rig.services[1].step() for rig in rigs))  # and both claim it
+        assert all(rig.engine.journal.has_live(f"claim:{task_id.hex()}") for rig in rigs)
+        stage.world.chain.mine()
+        for _ in range(3):
+            for rig in rigs:
+                await rig.turn()
+            stage.world.chain.mine()
+        assert stage.claims(task_id) == 1
+        assert sorted(rig.task(task_id).where for rig in rigs) == [Where.CLAIMED, Where.LOST]
+        loser = next(rig for rig in rigs if rig.task(task_id).where is Where.LOST)
+        (claim,) = loser.engine.journal.transactions(task_id)
+        assert (claim.status, "is spent by another" in claim.note) == ("dropped", True)
+        stage.world.chain.mine(4)
+        await loser.turn()
+        assert loser.task(task_id).state is State.LOST
+
+
+@pytest.mark.asyncio
+async def test_claim__when__a_reorg_takes_it_away__then__claimed_again_by_the_same_bytes(stage: Place) -> None:
+    task_id = await stage.claimed()
+    (first,) = stage.node.engine.journal.transactions(task_id)
+    stage.world.chain.reorg(1)
+    stage.world.chain.pool.clear()
+    await stage.node.turn()
+    assert stage.state(task_id) is State.CLAIMING
+    await stage.node.work(lambda: stage.state(task_id) is State.AWAITING_INPUT)
+    assert [tx.id for tx in stage.node.engine.journal.transactions(task_id)] == [first.id]
+
+
+@pytest.mark.asyncio
+async def test_claim__when__it_is_still_on_its_way_after_the_margin__then__not_given_up(stage: Place) -> None:
+    task_id = await stage.post(claim_window=20)
+    chain = stage.world.chain
+    chain.mine(9)
+    await stage.node.turn()
+    assert len(chain.pool) == 1
+    chain.pool.clear()
+    chain.mine(8)  # within the margin now; the node's resend brings it back, and it is mined in the last moment
+    await stage.node.turn()
+    assert stage.state(task_id) is State.CLAIMING
+    await stage.node.work(lambda: stage.state(task_id) is State.AWAITING_INPUT)
+
+
+@pytest.mark.asyncio
+async def test_watch__when__a_task_is_not_for_us__then__declined_once_with_a_reason(stage: Place) -> None:
+    await stage.post(payment=ERG // 1000)
+    await stage.post(allowed=(stage.party.signer.public_key,))
+    for _ in range(3):
+        await stage.node.turn()
+        stage.world.chain.mine()
+    counts = {code: count for code, (count, _) in stage.node.engine.journal.declines().items()}
+    assert counts == {"price": 1, "allow_list": 1}
+    assert stage.node.engine.journal.tasks() == []
+
+
+@pytest.mark.asyncio
+async def test_task__when__a_reorg_moves_the_claim_while_it_runs__then__run_again_with_the_seed_of_its_block(
+    stage: Place,
+) -> None:
+    task_id = await stage.claimed()
+    await stage.client.deliver(task_id)
+    node, chain = stage.node, stage.world.chain
+    await node.turn()  # it is started now
+    await node.execute.drained()
+    assert stage.state(task_id) is State.EXECUTED
+    before = node.task(task_id)
+    chain.reorg(1)
+    await node.look()
+    await node.work(lambda: stage.state(task_id) is State.RELEASED)
+    after = node.task(task_id)
+    assert after.claim_block != before.claim_block
+    assert after.params_hash != before.params_hash
+    output = stage.world.folder / "output"
+    await stage.client.fetch(task_id, output)
+    assert [f for f in await stage.client.verify(task_id, output, {}) if not f.holds] == []
