@@ -6,9 +6,11 @@ whole, by one rename, or not at all.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator
