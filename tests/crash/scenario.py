@@ -23,7 +23,7 @@ from aihd.protocol.guards import treasury_fee
 from aihd.store.journal import Journal
 
 BLOCK_TIME: Final = 0.3
-PAYMENT: Final = 10**9
+PAYMENT: Final = 2 * 10**8  # so that the client can pay for every point of the table
 FEE: Final = 1_100_000
 SERVICE: Final = "text-digest"
 # Claim, release, commit, reveal, settle: what an undisturbed task costs the node in fees, and what it brings.
