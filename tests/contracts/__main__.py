@@ -8,7 +8,7 @@ from aihd.chain.appkit import Appkit
 from aihd.chain.contracts import templates
 
 from .judge import Judge
-from .suite import all_cases, findings
+from .suite import all_cases, findings, judged
 from .world import World
 
 
@@ -17,14 +17,13 @@ def main() -> int:
     wrong: list[str] = []
     print("| attack | refused by sigma-rust | refused by JVM | by which guard |\n|---|---|---|---|")
     with Appkit() as appkit:
-        judge = Judge(world.deployment, appkit)
-        cases = list(all_cases(world))
-        for case in cases:
-            attack, twin = judge(case.attack, case.twin), judge(case.twin)
+        count = 0
+        for case, attack, twin in judged(Judge(world.deployment, appkit), all_cases(world)):
+            count += 1
             guards = ", ".join(attack.guards) or "nobody"
             print(f"| {case.name} | {_answer(not attack.rust)} | {_answer(not attack.jvm)} | {guards} |")
             wrong += [f"{case.name}: {finding}" for finding in findings(attack, twin)]
-    print(f"\n{len(cases)} attacks, {len(wrong)} findings", *wrong, sep="\n")
+    print(f"\n{count} attacks, {len(wrong)} findings", *wrong, sep="\n")
     return 1 if wrong else 0
 
 

@@ -21,8 +21,10 @@ def cases(w: World) -> Iterator[Case]:
     yield from _manage(w)
     yield from _withdraw(w)
     yield from _claim(w)
+    yield from _amounts(w)
     yield from _no_claim(w)
     yield from _foreign(w)
+    yield from _eaten(w)
     for kind in (
         Kind("claim", w.claim(None, w.bond(OTHER)), True),
         Kind("release", w.release(None, w.bond(OTHER, TASK)), True),
@@ -117,7 +119,7 @@ def _manage(w: World) -> Iterator[Case]:
     plain = w.manage(bond)
     attacks += [
         (Line.DRAINED, "a nanoERG is taken", plain.value(0, -1)),
-        (Line.DRAINED, "a nanoERG of the reserve is taken", w.manage(w.bond(value=101 * ERG)).value(0, -ERG)),
+        (Line.DRAINED, "a nanoERG beyond the stake is taken", w.manage(w.bond(value=105 * ERG)).value(0, -1)),
         (Line.DRAINED, "the bond leaves its guard", h.out(0, tree=NODE.tree)),
         (Line.PADDED, "a foreign token is put into the bond", h.spend(1, spare).out(0, tokens=((BOND_TOKEN, 1), (OTHER, 5)))),
         (Line.NO_MINTER, "the bond token leaves", h.out(0, tokens=()).add(Out(ERG, NODE.tree, ((BOND_TOKEN, 1),)))),
@@ -148,7 +150,10 @@ def _withdraw(w: World) -> Iterator[Case]:
     ]
     yield from against("withdraw", h, attacks)
     yield Case(
-        "withdraw: a block too early", Line.WITHDRAWN, w.withdraw(cool, TIP + COOLDOWN - 1), w.withdraw(cool, TIP + COOLDOWN)
+        "withdraw: a block too early",
+        Line.WITHDRAWN,
+        w.withdraw(cool, TIP + COOLDOWN - 1),
+        w.withdraw(cool, TIP + COOLDOWN),
     )
 
 
@@ -178,20 +183,24 @@ def _claim(w: World) -> Iterator[Case]:
         (Line.TWO_BONDS, "two equal bonds, one successor", h.spend(2, w.bond().box)),
         (Line.TWO_BONDS, "the bond is the third input, behind a wallet box", h.spend(1, w.coin(NODE))),
         (Line.FOOLED, "bond and claimed box trade places", h.flip(0, 1)),
-        (Line.FOOLED, "the bond is the first input and the task the second", h.instead(0, h.inputs[1]).instead(1, task.box)),
+        (Line.FOOLED, "the bond is the first input and the task the second", _bond_first(h)),
     ]  # fmt: skip
     yield from against("claim", h, attacks)
-    for how, payment in (("nothing", 0), ("less than nothing", -ERG), ("the least Long", -(2**63))):
-        task = w.task(10 * ERG, payment=payment)
-        yield Case(f"claim: a task that pays {how}", Line.LONG, w.claim(task) if payment > -(2**63) else _least(w), h)
-    most = w.task(10 * ERG, payment=2**63 - 1)
-    yield Case("claim: a task that says to pay 2^63 - 1", Line.LONG, _with_payment(w, most.content.payment), h)
-    own = w.task()
-    yield Case("claim: the task's token is minted by the bond alone", Line.SELF_MADE, _no_first(w), w.claim(own))
 
 
-def _least(w: World) -> Draft:
-    return _with_payment(w, -(2**63))
+def _amounts(w: World) -> Iterator[Case]:
+    """Payments that are no amounts of money."""
+    h = w.claim()
+    for payment in (0, -ERG):
+        attack = w.claim(w.task(10 * ERG, payment=payment))
+        yield Case(f"claim: a task that pays {payment} nanoERG", Line.LONG, attack, h)
+    for payment in (-(2**63), 2**63 - 1):
+        yield Case(f"claim: a task that says to pay {payment}", Line.LONG, _with_payment(w, payment), h)
+
+
+def _bond_first(h: Draft) -> Draft:
+    bond, task = h.inputs[1], h.inputs[0]
+    return h.instead(0, bond).instead(1, task).out(1, tokens=((bytes(bond.box_id), 2),))
 
 
 def _with_payment(w: World, payment: int) -> Draft:
@@ -201,29 +210,22 @@ def _with_payment(w: World, payment: int) -> Draft:
     return h.instead(0, task.box).out(1, tokens=((task.raw_id, 2),))
 
 
-def _no_first(w: World) -> Draft:
-    """Claim without any task: the first input is a wallet box without terms."""
-    h = w.claim()
-    coin = w.coin(NODE)
-    return h.instead(0, coin).out(1, tokens=((bytes(coin.box_id), 2),))
-
-
 def _no_claim(w: World) -> Iterator[Case]:
     """Other boxes of the market in the place of a task: none has a payment where the bond looks for it."""
     h = w.claim()
-    task_id = TASK
     others = {
-        "a receipt": w.receipt(task_id).box,
-        "a failure receipt": w.failure(task_id).box,
+        "a receipt": w.receipt().box,
+        "a failure receipt": w.failure().box,
         "another bond": w.bond().box,
         "the minter": w.minter().box,
+        "a wallet box without terms": w.coin(NODE),
     }
     for what, box in others.items():
         attack = h.instead(0, box).out(1, tokens=((bytes(box.box_id), 2),))
         yield Case(f"claim: {what} in the place of the task", Line.FOOLED, attack, h)
     old = w.reclaim()
     late = w.claim(w.task(claim_deadline=10**6), tip=old.tip)
-    box = w.receipt(task_id).box
+    box = w.receipt().box
     attack = late.instead(0, box).out(1, tokens=((bytes(box.box_id), 2),))
     yield Case("claim: a receipt that may be reclaimed in the place of the task", Line.FOOLED, attack, old)
 
@@ -237,20 +239,39 @@ def _foreign(w: World) -> Iterator[Case]:
     yield Case("timeout: of a self-made claimed box", Line.SELF_MADE, w.timeout(fake, bond), w.timeout())
     claimed = w.claimed()
     own = w.place(Out(claimed.value, NODE.tree, claimed.tokens, claimed.content.constants()))
-    yield Case("fail: of a wallet box that looks like a claimed one", Line.SELF_MADE, w.fail(claimed).instead(0, own), w.fail(claimed))
+    yield Case(
+        "fail: of a wallet box that looks like a claimed one",
+        Line.SELF_MADE,
+        w.fail(claimed).instead(0, own),
+        w.fail(claimed),
+    )
     bare = w.place(Out(claimed.value, bytes(claimed.box.ergo_tree), (), claimed.content.constants()))
-    yield Case("timeout: of a claimed box without its token", Line.SELF_MADE, w.timeout(claimed).instead(0, bare), w.timeout(claimed))
+    yield Case(
+        "timeout: of a claimed box without its token",
+        Line.SELF_MADE,
+        w.timeout(claimed).instead(0, bare),
+        w.timeout(claimed),
+    )
+
+
+def _eaten(w: World) -> Iterator[Case]:
+    """Ratings and claimed boxes that end in a bond they do not belong to."""
     rival = w.bond(node=RIVAL.pk)
-    settle = w.settle()
-    eaten = w.settle(None, rival)
-    yield Case("settle: into another node's bond", Line.SETTLED, eaten.by(STRANGER, RIVAL, NODE, CLIENT), settle)
-    yield Case("settle: a second time", Line.SETTLED, w.settle(None, w.bond(OTHER)), w.settle(None, w.bond(OTHER, TASK)))
-    for what, box in (("rating", w.rating().box), ("claimed box", claimed.box)):
-        yield Case(f"claim: a {what} eaten as the first input of a foreign bond's claim", Line.SETTLED, _eat(w, box, rival), settle)
+    h = w.settle()
+    attacks = [
+        (Line.SETTLED, "into another node's bond", w.settle(None, rival).by(STRANGER, RIVAL, NODE, CLIENT)),
+        (Line.SETTLED, "a second time", w.settle(None, w.bond(OTHER))),
+        (Line.SETTLED, "eaten as the first input of a foreign bond's claim", _eat(w, w.rating().box, rival)),
+        (
+            Line.SETTLED,
+            "a claimed box eaten as the first input of a foreign bond's claim",
+            _eat(w, w.claimed().box, rival),
+        ),
+    ]
+    yield from against("settle", h, attacks)
 
 
 def _eat(w: World, box: ErgoBox, rival: On[Bond]) -> Draft:
     h = w.claim(None, rival, tip=TIP + 60)
     eaten = h.instead(0, box).edit(0, Bond, open_ids=(TASK,))
     return eaten.out(1, tokens=((TASK, 1),)).by(RIVAL, NODE)
-

@@ -42,7 +42,11 @@ def _minter(w: World) -> Iterator[Case]:
         (Line.NO_MINTER, "a second bond token goes to the attacker", fewer.add(own)),
         (Line.NO_MINTER, "bond tokens are burned", fewer),
         (Line.LEAK, "a nanoERG of the minter is taken", h.value(0, -1)),
-        (Line.PADDED, "the minter is given a foreign token", h.spend(2, spare).out(0, tokens=(*h.outputs[0].tokens, (OTHER, 5)))),
+        (
+            Line.PADDED,
+            "the minter is given a foreign token",
+            h.spend(2, spare).out(0, tokens=(*h.outputs[0].tokens, (OTHER, 5))),
+        ),
         (Line.PADDED, "the minter is padded by registers", h.out(0, registers=(codec.coll_byte(b"x" * 3000),))),
         (Line.FOOLED, "the minter is given open ids as if it were a bond", h.out(0, registers=ids)),
         (Line.FOOLED, "the minter is given an Int register", h.out(0, registers=(codec.int_constant(1),))),

@@ -39,7 +39,10 @@ def _qualify(w: World) -> Iterator[Case]:
     )
     poor = w.bond(amount=ERG, committed=ERG + 1)
     yield Case(
-        "claim: a nanoERG over capacity", Line.CLAIM, w.claim(None, poor), w.claim(None, w.bond(amount=ERG, committed=ERG))
+        "claim: a nanoERG over capacity",
+        Line.CLAIM,
+        w.claim(None, poor),
+        w.claim(None, w.bond(amount=ERG, committed=ERG)),
     )
     ids = [b"%032d" % n for n in range(48)]
     yield Case(
@@ -52,15 +55,17 @@ def _qualify(w: World) -> Iterator[Case]:
 
 def _lottery(w: World) -> Iterator[Case]:
     """Ten headers draw; the difficulty is set to where the luckiest of them just wins or just does not."""
-    task = w.task(selection_window=500)
     bond = w.bond(score=0)
-    best = min(selection.ticket(bytes.fromhex(header_id(h)), task.raw_id, NODE.pk) for h in range(TIP - 9, TIP + 1))
-    # The ticket depends on the box id, which depends on the difficulty: look for one that loses by what it drew.
-    hard = next(
-        t for t in (w.task(selection_window=500, selection_difficulty=best + n) for n in range(100)) if _best(t.raw_id) * t.content.selection_difficulty >= TICKETS
-    )  # fmt: skip
+    # A ticket depends on the box id, and so on the difficulty: look for a task that loses by what it drew.
+    tasks = (w.task(selection_window=500, selection_difficulty=2**n) for n in range(1, 60))
+    hard = next(task for task in tasks if _best(task.raw_id) * task.content.selection_difficulty >= 2 * TICKETS)
     needed = _best(hard.raw_id) * hard.content.selection_difficulty // TICKETS
-    yield Case("claim: no ticket wins", Line.CLAIM, w.claim(hard, w.bond(score=needed - 1)), w.claim(hard, w.bond(score=needed)))
+    yield Case(
+        "claim: no ticket wins",
+        Line.CLAIM,
+        w.claim(hard, w.bond(score=needed - 1)),
+        w.claim(hard, w.bond(score=needed)),
+    )
     yield Case(
         "claim: the window of the lottery is not over",
         Line.CLAIM,
@@ -133,7 +138,12 @@ def _counterfeit(w: World) -> Iterator[Case]:
         attack = h.instead(1, fake).out(0, tokens=tokens)
         yield Case(f"claim: a bond with {how}", Line.NO_MINTER, attack, h)
     own = w.place(Out(bond.value, NODE.tree, ((OTHER, 1),), constants))
-    yield Case("claim: a bond that is a wallet box", Line.NO_MINTER, h.instead(1, own).out(0, tree=NODE.tree, tokens=((OTHER, 1),)), h)
+    yield Case(
+        "claim: a bond that is a wallet box",
+        Line.NO_MINTER,
+        h.instead(1, own).out(0, tree=NODE.tree, tokens=((OTHER, 1),)),
+        h,
+    )
     shown = h.instead(1, w.coin(NODE)).out(0, tokens=()).read(bond.box)
     yield Case("claim: a bond shown as a data input only", Line.FOOLED, shown, h)
 
@@ -153,7 +163,11 @@ def _refund(w: World) -> Iterator[Case]:
         (Line.SHARED, "two tasks, one output", h.spend(1, other.box)),
         (Line.SHARED, "the task is the second input", h.spend(0, w.coin(STRANGER))),
         (Line.FOOLED, "the client's output is the second", h.flip(0, 1)),
-        (Line.FOOLED, "the bond token beside it asks for a claim", h.spend(1, w.coin(STRANGER, tokens=((BOND_TOKEN, 1),)))),
+        (
+            Line.FOOLED,
+            "the bond token beside it asks for a claim",
+            h.spend(1, w.coin(STRANGER, tokens=((BOND_TOKEN, 1),))),
+        ),
     ]
     yield from against("refund", h, attacks)
 

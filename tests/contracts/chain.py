@@ -122,11 +122,16 @@ class Out:
     def candidate(self, height: int) -> ErgoBoxCandidate:
         return ErgoBoxCandidate(
             value=self.value,
-            script=ErgoTree.from_bytes(self.tree),
+            script=_parsed(self.tree),
             creation_height=height if self.height is None else self.height,
             tokens=[Token(TokenId(token), amount) for token, amount in self.tokens] or None,
             registers=dict(zip(codec.REGISTER_IDS, self.registers, strict=False)) or None,
         )
+
+
+@cache
+def _parsed(tree: bytes) -> ErgoTree:
+    return ErgoTree.from_bytes(tree)
 
 
 def box_of(out: Out, origin: bytes, height: int) -> ErgoBox:
@@ -227,12 +232,10 @@ class Draft:
         data = [DataInput(box.box_id) for box in self.data_inputs]
         return UnsignedTransaction(inputs, data, [out.candidate(self.height) for out in outs])
 
-    def signed(self, proofs: list[bytes]) -> Transaction:
-        return Transaction.from_unsigned_tx(self.unsigned(), proofs)
 
-    def message(self) -> bytes:
-        """What proofs are made for: the transaction's bytes with empty proofs."""
-        return bytes(self.signed([b""] * len(self.inputs)))
+def message_of(unsigned: UnsignedTransaction) -> bytes:
+    """What proofs are made for: the transaction's bytes with empty proofs."""
+    return bytes(Transaction.from_unsigned_tx(unsigned, [b""] * len(unsigned.inputs)))
 
 
 def _dense(registers: Mapping[Any, Constant]) -> tuple[Constant, ...]:

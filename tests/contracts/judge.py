@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ergo_lib_python.transaction import Transaction, UnsignedTransaction
+
 from aihd.chain.appkit import Appkit
 from aihd.devnet.sigma import verify_transaction
 from aihd.protocol.context import next_header
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.rules import Violation, violations
-from .chain import CLIENT, NODE, PARAMETERS, Draft, context, header, headers
+
+from .chain import CLIENT, NODE, PARAMETERS, Draft, context, header, headers, message_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,41 +46,34 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Without `appkit` the verdict of sigma-rust stands for both."""
+    """Without `appkit` a quick look: the verdict of sigma-rust stands for both, and only the makers' own signatures are tried."""
 
     deployment: Deployment
     appkit: Appkit | None
 
     def __call__(self, draft: Draft, twin: Draft | None = None) -> Verdict:
+        unsigned = draft.unsigned()
         rust, jvm = set[int](), set[int]()
-        cost = 0
-        variants = list(_variants(draft, twin))
-        for proofs in variants:
-            rust |= self._rust(draft, proofs)
+        cost = size = 0
+        for proofs in _variants(draft, unsigned, twin, quick=self.appkit is None):
+            tx = Transaction.from_unsigned_tx(unsigned, proofs)
+            size = len(bytes(tx))
+            results = verify_transaction(tx, draft.inputs, draft.data_inputs, context(draft.tip))
+            rust |= {result.index for result in results if result.ok}
             if self.appkit:
-                held, cost = self._jvm(self.appkit, draft, proofs)
+                held, cost = self._jvm(self.appkit, draft, tx)
                 jvm |= held
         every = set(range(len(draft.inputs)))
         seen = jvm if self.appkit else rust
         refusing = tuple(self._guard(draft, index) for index in sorted(every - seen))
-        signed = draft.signed(variants[-1])
         broken = violations(
-            signed, draft.inputs, height=draft.tip + 1, parameters=PARAMETERS, data_inputs=draft.data_inputs
+            unsigned, draft.inputs, height=draft.tip + 1, parameters=PARAMETERS, data_inputs=draft.data_inputs
         )
-        return Verdict(rust == every, seen == every, refusing, cost, len(bytes(signed)), broken)
+        return Verdict(rust == every, seen == every, refusing, cost, size, broken)
 
-    def _rust(self, draft: Draft, proofs: list[bytes]) -> set[int]:
-        results = verify_transaction(draft.signed(proofs), draft.inputs, draft.data_inputs, context(draft.tip))
-        return {result.index for result in results if result.ok}
-
-    def _jvm(self, appkit: Appkit, draft: Draft, proofs: list[bytes]) -> tuple[set[int], int]:
+    def _jvm(self, appkit: Appkit, draft: Draft, tx: Transaction) -> tuple[set[int], int]:
         verdict = appkit.verify(
-            draft.signed(proofs),
-            draft.inputs,
-            draft.data_inputs,
-            headers(draft.tip),
-            next_header(header(draft.tip)),
-            PARAMETERS,
+            tx, draft.inputs, draft.data_inputs, headers(draft.tip), next_header(header(draft.tip)), PARAMETERS
         )
         return {index for index, result in enumerate(verdict.inputs) if result.ok}, verdict.cost
 
@@ -86,12 +82,13 @@ class Judge:
         return str(guard) if guard else f"input {index}"
 
 
-def _variants(draft: Draft, twin: Draft | None) -> Iterator[list[bytes]]:
+def _variants(draft: Draft, unsigned: UnsignedTransaction, twin: Draft | None, *, quick: bool) -> Iterator[list[bytes]]:
     """Proofs for all inputs, once for each way to fill those that no signer opens by itself."""
-    message = draft.message()
+    message = message_of(unsigned)
     signatures = {party.tree: party.proof(message) for party in draft.signers}
-    tried = [b"", *signatures.values()]
-    if twin is not None:
-        tried += [party.proof(twin.message()) for party in (NODE, CLIENT) if party in twin.signers]
+    tried = [*signatures.values()] if quick else [b"", *signatures.values()]
+    if twin is not None and not quick:
+        signed_before = message_of(twin.unsigned())
+        tried += [party.proof(signed_before) for party in (NODE, CLIENT) if party in twin.signers]
     for proof in tried:
         yield [signatures.get(bytes(box.ergo_tree), proof) for box in draft.inputs]

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from . import attacks_bond, attacks_minter, attacks_task
+from . import attacks_bond, attacks_minter, attacks_rating, attacks_release, attacks_return, attacks_task, honest
 from .cases import Case
-from .judge import Verdict
+from .chain import Draft
+from .judge import Judge, Verdict
 from .world import World
 
+MODULES = (attacks_minter, attacks_task, attacks_bond, attacks_release, attacks_return, attacks_rating)
 
-def all_cases(world: World) -> Iterator[Case]:
+
+def all_cases(world: World, modules: Iterable[Any] = MODULES) -> Iterator[Case]:
     """Every attack, each with its honest twin."""
-    for module in (attacks_minter, attacks_task, attacks_bond):
+    for module in modules:
         yield from module.cases(world)
+
+
+def honest_drafts(world: World) -> Iterator[tuple[str, Draft]]:
+    """Every honest transaction, in every shape."""
+    return honest.drafts(world)
+
+
+def judged(judge: Judge, cases: Iterable[Case]) -> Iterator[tuple[Case, Verdict, Verdict]]:
+    """Each case with the verdicts on its attack and on its twin; cases that share a twin share its verdict."""
+    twins: dict[int, tuple[Draft, Verdict]] = {}
+    for case in cases:
+        if id(case.twin) not in twins:
+            twins[id(case.twin)] = (case.twin, judge(case.twin))
+        yield case, judge(case.attack, case.twin), twins[id(case.twin)][1]
 
 
 def findings(attack: Verdict, twin: Verdict) -> list[str]:

@@ -18,7 +18,6 @@ from aihd.protocol import plans
 from aihd.protocol.boxes import (
     Bond,
     ClaimedTask,
-    Content,
     FailureReceipt,
     Minter,
     On,
@@ -106,9 +105,7 @@ class World:
         return self.box(bond, bond.amount + BOND_RESERVE if value is None else value, ((BOND_TOKEN, 1),))
 
     def task(self, value: int | None = None, height: int = MADE, **changes: Any) -> On[TaskEscrow]:
-        task = TaskEscrow(
-            token("service"), token("input"), ERG, 0, TIP + 20, 50, 0, 1, 1, CLIENT.pk, "data:,hello", ()
-        )
+        task = TaskEscrow(token("service"), token("input"), ERG, 0, TIP + 20, 50, 0, 1, 1, CLIENT.pk, "data:,hello", ())
         task = replace(task, **changes)
         return self.box(task, plans.escrow_value(task.payment) if value is None else value, (), height)
 
@@ -141,6 +138,12 @@ class World:
         }
         content: Rating = replace(rating.content, **hashes)  # type: ignore[arg-type]
         return self.box(content, rating.value, rating.tokens)
+
+    def rated(self, client: int = 0, node: int = 0, marks: tuple[int, int] = (0, 0), **changes: Any) -> On[Rating]:
+        """A rating with commitments to `client` and `node`, and the `marks` that were revealed."""
+        rating = self.committed(self.rating(**changes), client, node)
+        revealed = replace(rating.content, client_mark=marks[0], node_mark=marks[1])
+        return self.box(revealed, rating.value, rating.tokens)
 
     # Honest transactions. `solo`: without a wallet box.
 
@@ -251,5 +254,3 @@ class World:
 
 def party_of(side: Side) -> Party:
     return CLIENT if side is Side.CLIENT else NODE
-
-

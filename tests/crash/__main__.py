@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from aihd.ops.logs import setup_logging
+
 from .scenario import EARNED, stage
 
 

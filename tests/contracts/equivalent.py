@@ -1,0 +1,37 @@
+"""Conditions that no attack can do without: why each of them adds nothing, or guards against what another guard refuses too.
+
+The key is the guard and the condition as `mutate` prints it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from aihd.protocol.deployment import Guard
+
+_HOLDS_ID: Final = "(id: Coll[Byte]) => id == taskId"
+
+EQUIVALENT: Final[Mapping[tuple[Guard, str], str]] = {
+    (Guard.RATING, "INPUTS.size > 1"): (
+        "without it a rating that is the only input throws instead of being judged as a commit or reveal; such a transaction pays no fee "
+        "(the rating's value may not fall) and reaches no mempool"
+    ),
+    (Guard.RATING, f"INPUTS(1).R8[Coll[Coll[Byte]]].get.exists({{ {_HOLDS_ID} }})"): (
+        "a second line: INPUTS(1) holds exactly one bond token, so it is a bond, and one that does not hold the id refuses a rating itself"
+    ),
+    (Guard.CLAIMED, f"bond.R8[Coll[Coll[Byte]]].get.exists({{ {_HOLDS_ID} }})"): (
+        "a second line: INPUTS(1) holds exactly one bond token, so it is a bond, and one that does not hold the id refuses the task itself"
+    ),
+    (
+        Guard.CLAIMED,
+        "node",
+    ): "a second line: the bond asks for the same key, which its claim wrote into the claimed box",
+    (Guard.BOND, "!isTimeout"): (
+        "isRelease could only be true beside a receipt in OUTPUTS(1), where the claimed box wants the client's output after the deadline"
+    ),
+    (
+        Guard.TASK,
+        "refund.R4[Coll[Byte]].isDefined",
+    ): "without it `get` throws where the register is missing: refused all the same",
+}
