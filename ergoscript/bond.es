@@ -88,6 +88,8 @@
       val mayStart = if (isClaim) {
         openIds.size < MAX_OPEN &&
         payment > 0L &&
+        // Far above any price: up to here no product of a payment leaves a Long, which would freeze a timeout.
+        payment <= MAX_PAYMENT &&
         counters(1) + payment <= amount * BOND_MULTIPLIER &&
         blake2b256(second.propositionBytes) == CLAIMED_HASH &&
         second.value >= payment + RECEIPT_VALUE + RATING_VALUE &&

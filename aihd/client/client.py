@@ -29,7 +29,7 @@ from aihd.errors import AihdError, DependencyError, TemporaryError, UsageError, 
 from aihd.execution.exchange import PREFIX
 from aihd.protocol import plans
 from aihd.protocol.boxes import Bond, On, TaskEscrow
-from aihd.protocol.constants import VERSION
+from aihd.protocol.constants import MAX_PAYMENT, VERSION
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.plans import Market, Side
 from aihd.store.journal import Journal, TxRecord
@@ -52,11 +52,13 @@ class Order:
     allowed: tuple[bytes, ...] = ()
 
 
-def _check_windows(order: Order) -> None:
+def _check_order(order: Order) -> None:
     """No guard bounds what a client asks for: a huge window would let a node sit on the money for ever."""
     for name, value in (("claim_window", order.claim_window), ("exec_window", order.exec_window)):
         if not MIN_WINDOW <= value <= MAX_WINDOW:
             raise UsageError(f"{name} is {value} blocks, expected {MIN_WINDOW} to {MAX_WINDOW}")
+    if not 0 < order.payment <= MAX_PAYMENT:
+        raise UsageError(f"payment is {order.payment} nanoERG, expected 1 to {MAX_PAYMENT}")
     if not 0 <= order.selection_window <= order.claim_window:
         raise UsageError(f"selection_window is {order.selection_window} blocks, expected 0 to the claim window")
 
@@ -112,7 +114,7 @@ class Client:
 
     async def post(self, order: Order, input_path: Path, config: Mapping[str, str]) -> bytes:
         """Lock the payment for one run; the task id. The salt of the input is on the disk before anything is sent."""
-        _check_windows(order)
+        _check_order(order)
         salt = secrets.token_bytes(32)
         commitment = commitment_of(salt, config, input_path)
         post = Post(str(input_path.resolve()), dict(config), salt.hex())

@@ -95,7 +95,7 @@ def _service(offer: Offer, limits: Limits) -> Decline | None:
 
 def _funded(offer: Offer, limits: Limits) -> Decline | None:
     needed = escrow_value(offer.task.content.payment)
-    if offer.task.content.payment <= 0 or offer.task.value < needed:
+    if not 0 < offer.task.content.payment <= constants.MAX_PAYMENT or offer.task.value < needed:
         return Decline("funded", f"it holds {format_erg(offer.task.value)}, its terms need {format_erg(needed)}")
     return None
 

@@ -17,6 +17,8 @@ BOND_RESERVE: Final = (
     2_000_000  # stays in the bond when all of the stake is slashed, so that a timeout can always be mined
 )
 
+MAX_PAYMENT: Final = 10**15  # a million ERG: above this a product of a payment could leave a Long and freeze a timeout
+
 FEE_BPS: Final = 100  # treasury share of a payment, skipped where it is under MIN_BOX
 SLASH_BPS: Final = 1_000  # slice of the payment that a missed deadline takes from the bond
 BOND_MULTIPLIER: Final = 2  # open payments may reach this multiple of the bond
@@ -56,6 +58,7 @@ GUARD_LONGS: Final = (
     "BOND_RESERVE",
     "FEE_BPS",
     "MAX_MINER_FEE",
+    "MAX_PAYMENT",
     "MIN_BOX",
     "RATING_VALUE",
     "RECEIPT_VALUE",

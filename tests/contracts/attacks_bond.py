@@ -9,7 +9,7 @@ from ergo_lib_python.chain import ErgoBox
 
 from aihd.protocol import codec
 from aihd.protocol.boxes import Bond, On
-from aihd.protocol.constants import COOLDOWN, MAX_ENDPOINT, SLACK
+from aihd.protocol.constants import COOLDOWN, MAX_ENDPOINT, MAX_PAYMENT, SLACK
 from aihd.protocol.plans import escrow_value
 
 from .cases import Case, Line, against
@@ -196,6 +196,9 @@ def _amounts(w: World) -> Iterator[Case]:
         yield Case(f"claim: a task that pays {payment} nanoERG", Line.LONG, attack, h)
     for payment in (-(2**63), 2**63 - 1):
         yield Case(f"claim: a task that says to pay {payment}", Line.LONG, _with_payment(w, payment), h)
+    rich = w.bond(amount=MAX_PAYMENT)
+    largest, larger = (w.claim(w.task(payment=MAX_PAYMENT + more), rich) for more in (0, 1))
+    yield Case("claim: a payment whose slash could leave a Long", Line.LONG, larger, largest)
 
 
 def _bond_first(h: Draft) -> Draft:
