@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.content import content_store
+from benchmarks.devnet import devnet_start_and_page
 from benchmarks.journal import journal_commit
 from benchmarks.signing import signing
 
@@ -17,7 +18,8 @@ from benchmarks.signing import signing
 async def main() -> None:
     table = Table("what", "ours", "floor", "ratio", "the floor is")
     with tempfile.TemporaryDirectory(prefix="aihd-bench-") as folder:
-        for result in (await content_store(Path(folder)), journal_commit(Path(folder)), signing()):
+        devnet = await devnet_start_and_page(Path(folder))
+        for result in (await content_store(Path(folder)), journal_commit(Path(folder)), signing(), *devnet):
             table.add_row(*result.row())
     Console(width=140).print(table)
 

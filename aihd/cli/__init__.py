@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from aihd.cli import operate
 from aihd.cli.bond import bond_app
 from aihd.cli.contracts import contracts_app
+from aihd.cli.devnet import devnet_app
 from aihd.cli.task import task_app
 from aihd.cli.wallet import wallet_app
 from aihd.errors import AihdError, Exit
@@ -30,6 +31,7 @@ app.add_typer(wallet_app, name="wallet")
 app.add_typer(bond_app, name="bond")
 app.add_typer(task_app, name="task")
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(devnet_app, name="devnet")
 
 
 def main() -> None:

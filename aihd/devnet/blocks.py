@@ -85,6 +85,22 @@ def merkle_root(leaves: Sequence[bytes]) -> bytes:
     return bytes(32)
 
 
+def merkle_proof(leaves: Sequence[bytes], index: int) -> list[tuple[bytes, int]]:
+    """What a leaf is hashed with on its way to `merkle_root`: hash and side of the sibling (1: the leaf is right of it).
+
+    Where there is no sibling, the hash is empty.
+    """
+    level, proof = [blake2b(b"\x00" + leaf) for leaf in leaves], []
+    while level:
+        sibling = level[index ^ 1] if index ^ 1 < len(level) else b""
+        proof.append((sibling, index & 1))
+        level = [blake2b(b"\x01" + b"".join(level[i : i + 2])) for i in range(0, len(level), 2)]
+        index //= 2
+        if len(level) == 1:
+            break
+    return proof
+
+
 def header_bytes(header: JsonObject) -> bytes:
     """The serialized header."""
     solution = header["powSolutions"]

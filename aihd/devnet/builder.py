@@ -13,19 +13,27 @@ REWARD_TREE = reward_tree(GENERATOR)
 
 
 class Builder:
-    """Collects valid transactions and answers for the boxes as they leave them. `room`: bytes that are left."""
+    """Collects valid transactions and answers for the boxes as they leave them.
 
-    def __init__(self, ledger: Ledger, room: int) -> None:
+    `room`, `budget`: bytes and block cost units that are left.
+    """
+
+    def __init__(self, ledger: Ledger, room: int, budget: int) -> None:
         self.transactions: list[TxView] = []
-        self.room = room
+        self.room, self.budget = room, budget
         self._ledger = ledger
         self._made: dict[str, BoxView] = {}
         self._spent: set[str] = set()
 
-    def add(self, view: TxView) -> None:
+    def has_room_for(self, view: TxView, cost: int) -> bool:
+        """Whether a transaction of this cost fits."""
+        return view.size <= self.room and cost <= self.budget
+
+    def add(self, view: TxView, cost: int = 0) -> None:
         """Puts a valid transaction into the block."""
         self.transactions.append(view)
         self.room -= view.size
+        self.budget -= cost
         self._spent.update(view.inputs)
         self._made.update((box.box_id, box) for box in view.outputs)
 

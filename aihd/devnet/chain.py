@@ -202,8 +202,10 @@ class Chain:
         `on`: id of the block to build on instead of the tip; the branch takes over once it is the longest, and what
         only the old one held goes back to the mempool. `transactions`: for the first block in place of the mempool's
         (a branch has none by itself); RejectedError for one that this block cannot hold. UsageError for a block
-        that is unknown or too near the first one.
+        that is unknown or too near the first one, or fewer blocks than one.
         """
+        if blocks < 1:
+            raise UsageError(f"blocks {blocks}: at least one is mined")
         if on is None and transactions is None:
             return [self._mine_one() for _ in range(blocks)]
         parent = self.tip if on is None else self._fork_point(on)
@@ -243,12 +245,11 @@ class Chain:
         self._readmit(PoolTx(view, self._now()) for view in saved.waiting)
 
     def _mine_one(self) -> Block:
-        builder = Builder(self.ledger, self.parameters["maxBlockSize"])
+        builder = self._builder()
         for entry in self.pool.heaviest_first():
-            if entry.view.size > builder.room:
-                continue
-            if not self._rule(entry.view, builder).refusal:
-                builder.add(entry.view)
+            ruling = self._rule(entry.view, builder)
+            if ruling.refusal is None and builder.has_room_for(entry.view, ruling.cost):
+                builder.add(entry.view, ruling.cost)
         block = self._seal(builder)
         self._readmit(self.pool.clear())
         return block
@@ -275,13 +276,20 @@ class Chain:
         return made, orphaned
 
     def _filled(self, transactions: Iterable[Transaction]) -> Builder:
-        builder = Builder(self.ledger, self.parameters["maxBlockSize"])
+        builder = self._builder()
         for view in map(view_transaction, transactions):
-            refusal = self._rule(view, builder).refusal
-            if refusal or view.size > builder.room:
-                raise RejectedError(refusal or f"Transaction {view.tx_id} of {view.size} bytes: the block is full")
-            builder.add(view)
+            ruling = self._rule(view, builder)
+            if ruling.refusal is not None:
+                raise RejectedError(ruling.refusal)
+            if not builder.has_room_for(view, ruling.cost):
+                raise RejectedError(
+                    f"Transaction {view.tx_id}: {view.size} bytes, cost {ruling.cost}: the block is full"
+                )
+            builder.add(view, ruling.cost)
         return builder
+
+    def _builder(self) -> Builder:
+        return Builder(self.ledger, self.parameters["maxBlockSize"], self.parameters["maxBlockCost"])
 
     def _seal(self, builder: Builder) -> Block:
         collect = builder.fee_collection(self.height + 1)

@@ -1,83 +1,181 @@
-"""The devnet's own routes: mine, fork, pay, look.
+"""The devnet's own routes: mine, fork, drop, pay, break, save, look. Errors have the node's form.
 
-`POST /devnet/mine {"blocks": 1}`, `POST /devnet/reorg {"depth": 1}`, `POST /devnet/faucet {"address", "nanoErg"}`,
-`GET /devnet/status`. Errors have the node's form.
+`POST /devnet/mine {"blocks", "on"}`, `/reorg {"depth", "lose"}`, `/drop {"transactionId"}`, `/restart`,
+`/faucet {"address", "nanoErg"}`, `/fault {"name", "on", "api"}`, `/snapshot {"name"}`, `/restore {"name"}`;
+`GET /devnet/status`. Snapshots have names, not paths: they stay in one folder.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TypeVar
 
 from aiohttp import web
 
 from aihd.devnet.blocks import Block, JsonObject
 from aihd.devnet.chain import Chain
+from aihd.devnet.faults import Faults
 from aihd.devnet.http import HttpError, json_body
-from aihd.errors import AihdError
+from aihd.devnet.ledger import By
+from aihd.devnet.snapshot import restore_snapshot, write_snapshot
+from aihd.errors import AihdError, UsageError
+from aihd.protocol.trees import tree_of
+
+T = TypeVar("T")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class ControlApi:
-    """Handlers of the routes."""
+    """Handlers of the routes. `folder`: where snapshots are."""
 
-    def __init__(self, chain: Chain) -> None:
-        self._chain = chain
+    def __init__(self, chain: Chain, faults: Faults, folder: Path) -> None:
+        self._chain, self._faults, self._folder = chain, faults, folder
 
     def routes(self) -> list[web.RouteDef]:
         """All routes."""
         return [
             web.post("/devnet/mine", self.mine),
             web.post("/devnet/reorg", self.reorg),
+            web.post("/devnet/drop", self.drop),
+            web.post("/devnet/restart", self.restart),
             web.post("/devnet/faucet", self.faucet),
+            web.post("/devnet/fault", self.fault),
+            web.post("/devnet/snapshot", self.snapshot),
+            web.post("/devnet/restore", self.restore),
             web.get("/devnet/status", self.status),
         ]
 
     async def mine(self, request: web.Request) -> web.Response:
-        """Mines blocks and gives their ids."""
-        blocks = await _number(request, "blocks", 1)
-        return web.json_response({"height": self._chain.height + blocks, "blocks": _ids(self._chain.mine(blocks))})
+        """Mines blocks, on the tip or on the block of an id, and gives their ids."""
+        body = await _object(request)
+        count, on = _whole(body, "blocks", 1), _optional(body, "on")
+        made = _or_400(lambda: self._chain.mine(count, on=on))
+        return web.json_response({"height": self._chain.height, "blocks": _ids(made)})
 
     async def reorg(self, request: web.Request) -> web.Response:
         """Forks and gives the ids of the orphaned blocks."""
-        depth = await _number(request, "depth", 1)
-        orphaned = _or_400(lambda: self._chain.reorg(depth))
+        body = await _object(request)
+        depth, lose = _whole(body, "depth", 1), _switch(body, "lose", False)
+        orphaned = _or_400(lambda: self._chain.reorg(depth, lose=lose))
         return web.json_response({"height": self._chain.height, "orphaned": _ids(orphaned)})
+
+    async def drop(self, request: web.Request) -> web.Response:
+        """Loses a waiting transaction."""
+        tx_id = _text(await _object(request), "transactionId")
+        _or_400(lambda: self._chain.drop(tx_id))
+        return web.json_response({"unconfirmed": len(self._chain.pool)})
+
+    async def restart(self, _request: web.Request) -> web.Response:
+        """Loses the mempool, as a restart of a node does."""
+        self._chain.restart()
+        return web.json_response({"weighing": self._chain.pool.weighing})
 
     async def faucet(self, request: web.Request) -> web.Response:
         """Pays an address or a tree and gives the id of the transaction, which waits in the mempool."""
-        amount = await _number(request, "nanoErg", None)
-        address = str((await json_body(request)).get("address"))
+        body = await _object(request)
+        amount, address = _whole(body, "nanoErg"), _text(body, "address")
         return web.json_response({"transactionId": _or_400(lambda: self._chain.faucet(address, amount))})
 
-    async def status(self, _request: web.Request) -> web.Response:
-        """Tip, mempool and sizes."""
-        ledger = self._chain.ledger
+    async def fault(self, request: web.Request) -> web.Response:
+        """Turns a fault on or off and gives those that are on."""
+        body = await _object(request)
+        name, on, api = _text(body, "name"), _switch(body, "on"), _optional(body, "api")
+        _or_400(lambda: self._faults.switch(name, on, api))
+        return web.json_response(self._faults.listed())
+
+    async def snapshot(self, request: web.Request) -> web.Response:
+        """Saves the chain under a name."""
+        path = self._path(await _object(request))
+        try:
+            write_snapshot(self._chain.save(), path)
+        except OSError as error:
+            raise HttpError(400, f"snapshot {path.name}: {error.strerror}") from error
+        return web.json_response({"name": path.name, "height": self._chain.height, "bytes": path.stat().st_size})
+
+    async def restore(self, request: web.Request) -> web.Response:
+        """Becomes the chain of a name."""
+        path = self._path(await _object(request))
+        _or_400(lambda: restore_snapshot(self._chain, path))
+        return web.json_response({"name": path.name, "height": self._chain.height})
+
+    async def status(self, request: web.Request) -> web.Response:
+        """Tip, mempool, faults and sizes, and the balances of the addresses in the query, in nanoERG."""
+        chain, ledger = self._chain, self._chain.ledger
         state = {
-            "height": self._chain.height,
-            "bestBlockId": self._chain.tip.block_id,
-            "genesisBlockId": self._chain.blocks[0].block_id,
-            "unconfirmed": len(self._chain.pool),
+            "height": chain.height,
+            "bestBlockId": chain.tip.block_id,
+            "genesisBlockId": chain.blocks[0].block_id,
+            "unconfirmed": len(chain.pool),
+            "weighing": chain.pool.weighing,
             "transactions": len(ledger.transactions),
             "boxes": len(ledger.boxes),
             "orphanedBoxes": len(ledger.orphans),
+            "faults": self._faults.listed(),
+            "jvm": chain.judge.appkit is not None,
+            "disagreements": chain.judge.disagreements,
+            "balances": _or_400(lambda: {each: balance(chain, each) for each in request.query.getall("address", [])}),
         }
         return web.json_response(state)
+
+    def _path(self, body: JsonObject) -> Path:
+        name = _text(body, "name")
+        if not _NAME.fullmatch(name):
+            raise HttpError(
+                400, f"name {name[:60]!r}: a name of letters, digits, dots, dashes and underscores is wanted"
+            )
+        return self._folder / name
+
+
+def balance(chain: Chain, address: str) -> int:
+    """What an address holds on the chain, in nanoERG; UsageError for an address of no or another network."""
+    try:
+        tree = tree_of(address, chain.network).hex()
+    except ValueError as error:
+        raise UsageError(f"address {address[:60]!r}: {error}") from error
+    ledger = chain.ledger
+    ids = ledger.unspent.page(By.TREE, tree, 0, ledger.unspent.count(By.TREE, tree), descending=False)
+    return sum(ledger.boxes[box_id].view.value for box_id in ids)
 
 
 def _ids(blocks: list[Block]) -> list[str]:
     return [block.block_id for block in blocks]
 
 
-async def _number(request: web.Request, name: str, default: int | None) -> int:
-    """A whole number above 0 in the body's object."""
-    body: JsonObject | Any = await json_body(request) if request.can_read_body else {}
-    number = body.get(name, default) if isinstance(body, dict) else None
+async def _object(request: web.Request) -> JsonObject:
+    body = await json_body(request) if request.can_read_body else {}
+    if not isinstance(body, dict):
+        raise HttpError(400, f"the body must be a JSON object; it is {str(body)[:60]!r}")
+    return body
+
+
+def _whole(body: JsonObject, name: str, default: int | None = None) -> int:
+    number = body.get(name, default)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise HttpError(400, f'the body must be an object with "{name}", a whole number above 0; it has {number!r}')
     return number
 
 
-def _or_400(act: Callable[[], Any]) -> Any:
+def _text(body: JsonObject, name: str) -> str:
+    text = body.get(name)
+    if not isinstance(text, str):
+        raise HttpError(400, f'the body must be an object with "{name}", a text; it has {text!r}')
+    return text
+
+
+def _optional(body: JsonObject, name: str) -> str | None:
+    return None if body.get(name) is None else _text(body, name)
+
+
+def _switch(body: JsonObject, name: str, default: bool | None = None) -> bool:
+    on = body.get(name, default)
+    if not isinstance(on, bool):
+        raise HttpError(400, f'the body must be an object with "{name}", true or false; it has {on!r}')
+    return on
+
+
+def _or_400(act: Callable[[], T]) -> T:
     try:
         return act()
     except AihdError as error:

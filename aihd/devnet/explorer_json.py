@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 from aihd.devnet.blocks import DIFFICULTY, Block, JsonObject
 from aihd.devnet.chain import Chain
-from aihd.devnet.ledger import ChainBox, ChainTx, Token
+from aihd.devnet.history import History
+from aihd.devnet.ledger import ChainBox, ChainTx, Ledger, Token
 from aihd.devnet.mempool import PoolTx
 from aihd.devnet.render import render, tree_constants
 from aihd.devnet.views import BoxView, TxView
@@ -25,12 +27,23 @@ _HEADER_KEYS = (
 )
 
 
-class ExplorerJson:
-    """Writes what a chain holds as the Explorer would."""
+_OLD_INPUT_KEYS = ("value", "index", "spendingProof", "outputTransactionId", "outputIndex", "address")
+_OLD_OUTPUT_KEYS = ("value", "index", "creationHeight", "ergoTree", "address", "assets", "additionalRegisters")
+_SCRIPT_KEYS = ("ergoTreeConstants", "ergoTreeScript")
+_WAITING_INPUT_LACKS = (*_SCRIPT_KEYS, "outputGlobalIndex", "outputCreatedAt", "outputSettledAt")
 
-    def __init__(self, chain: Chain) -> None:
+
+class ExplorerJson:
+    """Writes what a chain holds as the Explorer would; `seen` is what it has indexed by now."""
+
+    def __init__(self, chain: Chain, seen: Callable[[], History]) -> None:
         self._chain = chain
+        self._seen = seen
         self._address = lru_cache(8192)(lambda tree: address_of(bytes.fromhex(tree), chain.network))
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._seen().ledger
 
     def output(self, box: ChainBox, main_chain: bool = True) -> JsonObject:
         """OutputInfo of a box in a block."""
@@ -39,18 +52,23 @@ class ExplorerJson:
             "blockId": box.block_id,
             "globalIndex": box.gix,
             "settlementHeight": box.height,
-            "spentTransactionId": self._chain.ledger.spender(box.view.box_id) if main_chain else None,
+            "spentTransactionId": self._ledger.spender(box.view.box_id) if main_chain else None,
             "mainChain": main_chain,
         }
 
-    def pool_output(self, view: BoxView) -> JsonObject:
-        """OutputInfo of a box that only the mempool has."""
-        nulls = dict.fromkeys(("blockId", "globalIndex", "settlementHeight", "spentTransactionId"))
-        return {**self._output(view), **nulls, "mainChain": False}
+    def confirmed_output(self, box: ChainBox) -> JsonObject:
+        """MOutputInfo of a box in a block."""
+        return without(self.output(box), _SCRIPT_KEYS)
 
-    def transaction(self, row: ChainTx) -> JsonObject:
-        """TransactionInfo."""
+    def pool_output(self, view: BoxView) -> JsonObject:
+        """MOutputInfo of a box that only the mempool has."""
+        nulls = dict.fromkeys(("blockId", "globalIndex", "settlementHeight", "spentTransactionId"))
+        return {**without(self._output(view), _SCRIPT_KEYS), **nulls, "mainChain": False}
+
+    def transaction(self, row: ChainTx, only: str | None = None) -> JsonObject:
+        """TransactionInfo; `only`: a tree (hex) whose boxes alone are shown, as for `concise`."""
         view = row.view
+        inputs, outputs = self._inputs(view), [self._created(box) for box in view.outputs]
         return {
             "id": view.tx_id,
             "blockId": row.block_id,
@@ -58,10 +76,10 @@ class ExplorerJson:
             "timestamp": row.timestamp,
             "index": row.index,
             "globalIndex": row.gix,
-            "numConfirmations": self._chain.height - row.height + 1,
-            "inputs": self._inputs(view),
+            "numConfirmations": self._seen().height - row.height + 1,
+            "inputs": [i for i in inputs if only in (None, i["ergoTree"])],
             "dataInputs": self._data_inputs(view),
-            "outputs": [self._created(box) for box in view.outputs],
+            "outputs": [o for o in outputs if only in (None, o["ergoTree"])],
             "size": view.size,
         }
 
@@ -71,32 +89,46 @@ class ExplorerJson:
         return {
             "id": view.tx_id,
             "creationTimestamp": entry.arrived,
-            "inputs": self._inputs(view),
+            "inputs": [without(shape, _WAITING_INPUT_LACKS) for shape in self._inputs(view)],
             "dataInputs": self._data_inputs(view),
             "outputs": [
-                {**self._output(box), "spentTransactionId": self._chain.pool.spender(box.box_id)}
+                {
+                    **without(self._output(box), _SCRIPT_KEYS),
+                    "spentTransactionId": self._chain.pool.spender(box.box_id),
+                }
                 for box in view.outputs
             ],
             "size": view.size,
         }
 
     def pool_transaction_v0(self, entry: PoolTx) -> JsonObject:
-        """UTransactionInfo of the old API, where ids of boxes are called `id`."""
+        """UTransactionInfo of the old API."""
         whole = self.pool_transaction(entry)
-        inputs = ("value", "index", "spendingProof", "outputTransactionId", "outputIndex", "address")
-        outputs = ("value", "index", "creationHeight", "ergoTree", "address", "assets", "additionalRegisters")
+        proofs = {str(i.box_id): i.spending_proof for i in entry.view.tx.inputs}
+        inputs = [_old_input(i, whole["id"]) for i in whole["inputs"]]
+        for shape in inputs:
+            proof = proofs[shape["id"]]
+            shape["spendingProof"] = {
+                "proofBytes": bytes(proof.proof).hex(),
+                "extension": json.loads(proof.json())["extension"],
+            }
         return {
             "id": whole["id"],
             "creationTimestamp": whole["creationTimestamp"],
-            "inputs": [
-                {"id": i["boxId"], "transactionId": whole["id"], **{key: i[key] for key in inputs}}
-                for i in whole["inputs"]
-            ],
+            "inputs": inputs,
+            "dataInputs": [without(_old_input(i, whole["id"]), ("spendingProof",)) for i in whole["dataInputs"]],
             "outputs": [
-                {"id": o["boxId"], "txId": whole["id"], **{key: o[key] for key in outputs}} for o in whole["outputs"]
+                without(_old_output(o, whole["id"]), ("spentTransactionId", "mainChain")) for o in whole["outputs"]
             ],
             "size": whole["size"],
         }
+
+    def pool_summary_v0(self, entry: PoolTx) -> JsonObject:
+        """UTransactionSummary of the old API."""
+        view = entry.view
+        moved = sum(box.value for box in view.outputs)
+        summary = {"totalCoinsTransferred": moved, "totalFee": view.fee, "feePerByte": view.fee // view.size}
+        return {**self.pool_transaction_v0(entry), "ioSummary": summary}
 
     def header(self, block: Block) -> JsonObject:
         """Header as the Explorer lists it: close to the node's, but `powSolutions.d` is a string."""
@@ -116,19 +148,17 @@ class ExplorerJson:
             "transactionsCount": len(block.transactions),
             "miner": {"address": miner, "name": miner[-8:]},
             "size": block.size,
-            "difficulty": DIFFICULTY,
+            "difficulty": str(DIFFICULTY),
             "minerReward": 0,
         }
 
     def block(self, block: Block) -> JsonObject:
         """BlockSummary: the whole block and its neighbours."""
-        main = self._chain.is_main(block)
-        following = self._chain.blocks[block.height] if main and block.height < self._chain.height else None
-        header = {**self.header(block), "difficulty": DIFFICULTY, "size": block.header["size"]}
+        seen = self._seen()
+        following = seen.blocks[block.height] if seen.holds(block) and block.height < seen.height else None
         return {
             "block": {
-                "header": header,
-                "blockTransactions": [self.transaction(row) for row in self._rows(block)],
+                **self.block_summary(block),
                 "extension": {"headerId": block.block_id, "digest": block.header["extensionHash"], "fields": {}},
                 "adProofs": None,
             },
@@ -137,6 +167,18 @@ class ExplorerJson:
                 "nextId": following.block_id if following else None,
             },
         }
+
+    def block_summary(self, block: Block) -> JsonObject:
+        """BlockSummaryV1: header and transactions in the form of the old API."""
+        votes = bytes.fromhex(block.header["votes"])
+        header = {
+            **self.header(block),
+            "epoch": block.height // EPOCH,
+            "difficulty": str(DIFFICULTY),
+            "size": block.header["size"],
+            "votes": {f"_{place}": vote for place, vote in enumerate(votes, 1)},
+        }
+        return {"header": header, "blockTransactions": [self._old_transaction(row) for row in self._rows(block)]}
 
     def token(self, token: Token) -> JsonObject:
         """TokenInfo."""
@@ -150,6 +192,11 @@ class ExplorerJson:
             "decimals": token.decimals,
         }
 
+    def asset(self, box: ChainBox, index: int) -> JsonObject:
+        """AssetInfo of a token at its place in a box."""
+        held = self._asset(index, *box.view.tokens[index])
+        return {"headerId": box.block_id, "boxId": box.view.box_id, **held}
+
     def balance(self, boxes: Iterable[BoxView]) -> JsonObject:
         """Balance over boxes."""
         nano_ergs, tokens = 0, dict[str, int]()
@@ -160,7 +207,7 @@ class ExplorerJson:
         return {"nanoErgs": nano_ergs, "tokens": [self._holding(*held) for held in tokens.items()]}
 
     def _holding(self, token_id: str, amount: int) -> JsonObject:
-        token = self._chain.ledger.tokens.get(token_id)
+        token = self._ledger.tokens.get(token_id)
         return {
             "tokenId": token_id,
             "amount": amount,
@@ -170,16 +217,34 @@ class ExplorerJson:
         }
 
     def _rows(self, block: Block) -> list[ChainTx]:
-        known = self._chain.ledger.transactions
-        if self._chain.is_main(block):
+        known = self._ledger.transactions
+        if self._seen().holds(block):
             return [known[view.tx_id] for view in block.transactions]
         time = block.header["timestamp"]
         return [ChainTx(v, 0, i, block.height, block.block_id, time) for i, v in enumerate(block.transactions)]
 
+    def _old_transaction(self, row: ChainTx) -> JsonObject:
+        whole = self.transaction(row)
+        return {
+            "id": whole["id"],
+            "headerId": row.block_id,
+            "inclusionHeight": row.height,
+            "timestamp": row.timestamp,
+            "index": row.index,
+            "confirmationsCount": whole["numConfirmations"],
+            "inputs": [_old_input(i, row.view.tx_id) for i in whole["inputs"]],
+            "dataInputs": [without(_old_input(i, row.view.tx_id), ("spendingProof",)) for i in whole["dataInputs"]],
+            "outputs": [_old_output(o, row.view.tx_id) for o in whole["outputs"]],
+        }
+
     def _created(self, view: BoxView) -> JsonObject:
-        ledger = self._chain.ledger
-        row = ledger.boxes.get(view.box_id)
-        return self.output(row) if row else self.output(ledger.orphans[view.box_id], main_chain=False)
+        row = self._ledger.boxes.get(view.box_id)
+        return self.output(row) if row else self.output(self._beside(view.box_id), main_chain=False)
+
+    def _beside(self, box_id: str) -> ChainBox:
+        """A box that is not on the main chain as the index has seen it: orphaned, or newer than that."""
+        newest = self._chain.ledger
+        return self._ledger.orphans.get(box_id) or newest.orphans.get(box_id) or newest.boxes[box_id]
 
     def _inputs(self, view: TxView) -> list[JsonObject]:
         proofs = (bytes(i.spending_proof.proof).hex() or None for i in view.tx.inputs)
@@ -189,14 +254,15 @@ class ExplorerJson:
         ]
 
     def _data_inputs(self, view: TxView) -> list[JsonObject]:
-        return [self._spent(box_id, index) for index, box_id in enumerate(view.data_inputs)]
+        shapes = (self._spent(box_id, index) for index, box_id in enumerate(view.data_inputs))
+        return [without(shape, _WAITING_INPUT_LACKS) for shape in shapes]
 
     def _spent(self, box_id: str, index: int) -> JsonObject:
-        ledger = self._chain.ledger
+        ledger = self._ledger
         row = ledger.boxes.get(box_id) or ledger.orphans.get(box_id)
         view = row.view if row else self._chain.pool.output(box_id)
-        if view is None:  # the parent was replaced in the mempool and this transaction waits to be dropped
-            return {"boxId": box_id, "index": index}
+        if view is None:  # the parent was replaced in the mempool, or the index lags behind
+            return {"boxId": box_id, "index": index, "ergoTree": ""}
         return {
             "boxId": box_id,
             "value": view.value,
@@ -221,10 +287,9 @@ class ExplorerJson:
         }
 
     def _content(self, view: BoxView) -> JsonObject:
-        constants = (f"{index}: {text}" for index, text in enumerate(tree_constants(view.tree)))
         return {
             "ergoTree": view.tree,
-            "ergoTreeConstants": "\n".join(constants),
+            "ergoTreeConstants": constants_text(view.tree),
             "ergoTreeScript": "",
             "address": self._address(view.tree),
             "assets": [self._asset(index, *held) for index, held in enumerate(view.tokens)],
@@ -232,7 +297,7 @@ class ExplorerJson:
         }
 
     def _asset(self, index: int, token_id: str, amount: int) -> JsonObject:
-        token = self._chain.ledger.tokens.get(token_id)
+        token = self._ledger.tokens.get(token_id)
         return {
             "tokenId": token_id,
             "index": index,
@@ -245,11 +310,30 @@ class ExplorerJson:
 
 def registers(view: BoxView) -> JsonObject:
     """The registers of a box, rendered."""
-    return {
-        name: _register(serialized) for name, serialized in json.loads(view.box.json())["additionalRegisters"].items()
-    }
+    return {f"R{number}": _register(serialized) for number, serialized in enumerate(view.registers, 4)}
+
+
+def constants_text(tree: str) -> str:
+    """The constants of a tree (hex), a numbered line each."""
+    return "\n".join(f"{index}: {text}" for index, text in enumerate(tree_constants(tree)))
+
+
+def without(shape: Mapping[str, Any], keys: Iterable[str]) -> JsonObject:
+    """The object less these keys."""
+    dropped = set(keys)
+    return {key: value for key, value in shape.items() if key not in dropped}
 
 
 def _register(serialized: str) -> JsonObject:
     sigma_type, rendered = render(serialized)
     return {"serializedValue": serialized, "sigmaType": sigma_type, "renderedValue": rendered}
+
+
+def _old_input(shape: JsonObject, tx_id: str) -> JsonObject:
+    return {"id": shape["boxId"], "transactionId": tx_id, **{key: shape.get(key) for key in _OLD_INPUT_KEYS}}
+
+
+def _old_output(shape: JsonObject, tx_id: str) -> JsonObject:
+    kept = {key: shape[key] for key in _OLD_OUTPUT_KEYS}
+    later = {key: shape.get(key) for key in ("spentTransactionId", "mainChain")}
+    return {"id": shape["boxId"], "txId": tx_id, **kept, **later}

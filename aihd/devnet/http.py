@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -66,6 +66,29 @@ def query_int(request: web.Request, name: str, default: int, least: int, most: i
     return number
 
 
+def path_id(request: web.Request) -> str:
+    """The id in the path."""
+    return request.match_info["id"]
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """A switch of the query string, off by default."""
+    return request.query.get(name, "false").lower() == "true"
+
+
+def descending(request: web.Request) -> bool:
+    """The direction of the query string, newest first by default; HttpError 400 for another word."""
+    direction = request.query.get("sortDirection", "desc").lower()
+    if direction not in ("asc", "desc"):
+        raise HttpError(400, f"Invalid value for: query parameter sortDirection (asc or desc, but was {direction!r})")
+    return direction == "desc"
+
+
+def items(shapes: Iterable[dict[str, Any]], total: int) -> dict[str, Any]:
+    """A page as both APIs write it."""
+    return {"items": list(shapes), "total": total}
+
+
 def path_int(request: web.Request, name: str) -> int:
     """A number of the path, 0 or more; HttpError 400 else."""
     text = request.match_info[name]
@@ -96,3 +119,8 @@ def parse_transaction(body: Any) -> Transaction:
         raise HttpError(400, f"The request content was malformed: field {error} is missing") from error
     except Exception as error:  # whatever ergo-lib makes of it, it is no transaction
         raise HttpError(400, f"The request content was malformed: {one_line(error)}") from error
+
+
+async def body_text(request: web.Request) -> str:
+    """A JSON string, or the bare text."""
+    return (await request.text()).strip().strip('"')

@@ -7,9 +7,9 @@ Boxes of undone blocks are remembered as orphans, as the Explorer does.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum, auto
 from functools import lru_cache
 
 from ergo_lib_python.chain import Constant, ErgoBox
@@ -59,7 +59,7 @@ class Token:
         return None if self.name is None else "EIP-004"
 
 
-class By(Enum):
+class By(IntEnum):
     """What a list of boxes is looked up by."""
 
     TREE = auto()  # tree, hex; in order of global index
@@ -68,22 +68,35 @@ class By(Enum):
     TEMPLATE = auto()  # SHA-256 of the template; in order of creation height, which the maker of a box chooses
 
 
+Key = tuple[By, str]
+Place = tuple[int, int, str]
+Listings = Sequence[tuple[Key, Place]]
+
+
 class Pages:
     """Ordered lists by key."""
 
     def __init__(self) -> None:
-        self._lists: dict[tuple[By, str], list[tuple[int, int, str]]] = {}
+        self._lists: dict[Key, list[Place]] = {}
 
-    def add(self, by: By, key: str, box: ChainBox) -> None:
-        """Puts a box in its place."""
-        insort(self._lists.setdefault((by, key), []), _place(by, box))
+    def add(self, listings: Listings) -> None:
+        """Puts a box in its place under each key."""
+        for key, place in listings:
+            places = self._lists.get(key)
+            if places is None:
+                self._lists[key] = [place]
+            elif places[-1] < place:  # a new box, nearly always
+                places.append(place)
+            else:
+                insort(places, place)
 
-    def remove(self, by: By, key: str, box: ChainBox) -> None:
+    def remove(self, listings: Listings) -> None:
         """Takes a box out; KeyError when there is no such list."""
-        places = self._lists[by, key]
-        del places[bisect_left(places, _place(by, box))]
-        if not places:
-            del self._lists[by, key]
+        for key, place in listings:
+            places = self._lists[key]
+            del places[bisect_left(places, place)]
+            if not places:
+                del self._lists[key]
 
     def count(self, by: By, key: str) -> int:
         """How many boxes there are."""
@@ -139,7 +152,7 @@ class Ledger:
             row = ChainTx(view, len(self.transactions), index, block.height, block.block_id, block.header["timestamp"])
             self.transactions[view.tx_id] = row
             for box_id in view.inputs:
-                self._unlist(self.unspent, self.boxes[box_id])
+                self.unspent.remove(_listings(self.boxes[box_id]))
                 self._spender[box_id] = view.tx_id
             for output in view.outputs:
                 self._create(output, block)
@@ -164,7 +177,7 @@ class Ledger:
                 self._remove(output.box_id)
             for box_id in view.inputs:
                 del self._spender[box_id]
-                self._list(self.unspent, self.boxes[box_id])
+                self.unspent.add(_listings(self.boxes[box_id]))
             del self.transactions[view.tx_id]
 
     def _touched(self, view: TxView) -> dict[str, None]:
@@ -175,32 +188,28 @@ class Ledger:
         box = ChainBox(view, len(self.boxes), block.height, block.block_id)
         self.boxes[view.box_id] = box
         self.orphans.pop(view.box_id, None)
-        self._list(self.all, box)
-        self._list(self.unspent, box)
+        listings = _listings(box)
+        self.all.add(listings)
+        self.unspent.add(listings)
 
     def _remove(self, box_id: str) -> None:
         box = self.orphans[box_id] = self.boxes.pop(box_id)
-        self._unlist(self.all, box)
-        self._unlist(self.unspent, box)
-
-    def _list(self, pages: Pages, box: ChainBox) -> None:
-        for by, key in _keys(box.view):
-            pages.add(by, key, box)
-
-    def _unlist(self, pages: Pages, box: ChainBox) -> None:
-        for by, key in _keys(box.view):
-            pages.remove(by, key, box)
+        listings = _listings(box)
+        self.all.remove(listings)
+        self.unspent.remove(listings)
 
 
-def _place(by: By, box: ChainBox) -> tuple[int, int, str]:
-    return (box.view.creation_height if by is By.TEMPLATE else 0, box.gix, box.view.box_id)
+def _listings(box: ChainBox) -> Listings:
+    """Under which keys a box is listed, and where."""
+    by_index, by_height = (0, box.gix, box.view.box_id), (box.view.creation_height, box.gix, box.view.box_id)
+    return [(key, by_height if key[0] is By.TEMPLATE else by_index) for key in _keys(box.view)]
 
 
-def _keys(view: BoxView) -> Iterator[tuple[By, str]]:
-    yield By.TREE, view.tree
-    yield from _template_keys(view.tree)
-    for token_id in dict.fromkeys(token_id for token_id, _ in view.tokens):
-        yield By.TOKEN, token_id
+def _keys(view: BoxView) -> Sequence[Key]:
+    keys = ((By.TREE, view.tree), *_template_keys(view.tree))
+    if not view.tokens:
+        return keys
+    return (*keys, *((By.TOKEN, token_id) for token_id in dict.fromkeys(token_id for token_id, _ in view.tokens)))
 
 
 @lru_cache(maxsize=8192)

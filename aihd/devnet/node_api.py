@@ -1,95 +1,80 @@
-"""A node's HTTP API over a chain, with the extra index (`/blockchain/*`) on.
+"""A node's HTTP API over a chain: state, blocks, peers, scripts; with pool, extra index and signing from their modules.
 
-Answers and errors have the node's form: `{"error": 400, "reason": "bad.request", "detail": "..."}`.
-There is no wallet and no mining interface.
+Answers and errors have the node's form: `{"error": 400, "reason": "bad.request", "detail": "..."}`. There is no wallet
+of the node's own, no mining interface and no compiler; what is asked of them is refused in one sentence.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import time
-from collections.abc import Callable, Iterable
-from typing import Any
 
 from aiohttp import web
 
-from aihd.devnet.blocks import DIFFICULTY, JsonObject
-from aihd.devnet.chain import Chain, RejectedError
-from aihd.devnet.http import MAX_LINE, HttpError, errors_as, found, json_body, parse_transaction, path_int, query_int
-from aihd.devnet.ledger import By, ChainBox, Pages
+from aihd.devnet.blocks import DIFFICULTY, Block, JsonObject, merkle_proof
+from aihd.devnet.chain import Chain
+from aihd.devnet.faults import Faults, Indexer
+from aihd.devnet.http import MAX_LINE, HttpError, body_text, errors_as, found, json_body, path_id, path_int, query_int
+from aihd.devnet.node_index import NodeIndex
 from aihd.devnet.node_json import NodeJson
-from aihd.devnet.views import BoxView
-from aihd.protocol.rules import MIN_FEE
-from aihd.protocol.trees import node_template_hash, tree_of
+from aihd.devnet.node_pool import NodePool
+from aihd.devnet.node_wallet import NodeWallet
+from aihd.protocol.trees import address_of, tree_of
 
-MAX_HEADERS = 16_384  # of one answer; the same number bounds a page of the index
+MAX_HEADERS = 16_384  # of one answer
 VERSION = "6.0.3"
 
-_REASONS = {400: "bad.request", 404: "not-found", 500: "internal.error"}
+_REASONS = {400: "bad.request", 403: "invalid.api-key", 404: "not-found", 500: "internal.error"}
 
 
-def node_app(chain: Chain) -> web.Application:
-    """The application; serve it with `max_line_size=MAX_LINE`."""
-    app = web.Application(middlewares=[errors_as(_error, unknown_path=400)], client_max_size=MAX_LINE * 16)
-    app.add_routes(NodeApi(chain).routes())
+def node_app(chain: Chain, faults: Faults, api_key: str) -> web.Application:
+    """The application; serve it with `max_line_size=MAX_LINE`. `api_key`: what wallet routes ask for."""
+    middlewares = [errors_as(_error, unknown_path=400), faults.middleware("node", chain)]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_LINE * 16)
+    indexer = Indexer(chain, faults, "node")
+    shapes = NodeJson(chain, lambda: indexer.history)
+    for part in (NodeApi(chain, shapes), NodePool(chain, shapes), NodeIndex(chain, indexer, shapes)):
+        app.add_routes(part.routes())
+    app.add_routes(NodeWallet(chain, api_key).routes())
     return app
 
 
 class NodeApi:
     """Handlers of the routes."""
 
-    def __init__(self, chain: Chain) -> None:
-        self._chain = chain
-        self._json = NodeJson(chain)
+    def __init__(self, chain: Chain, shapes: NodeJson) -> None:
+        self._chain, self._json = chain, shapes
         self._launched = _now()
 
     def routes(self) -> list[web.RouteDef]:
         """All routes."""
-        return [*self._block_routes(), *self._pool_routes(), *self._index_routes()]
-
-    def _block_routes(self) -> list[web.RouteDef]:
         return [
             web.get("/info", self.info),
+            web.get("/blocks", self.block_ids),
             web.get("/blocks/lastHeaders/{count}", self.last_headers),
             web.get("/blocks/chainSlice", self.chain_slice),
             web.get("/blocks/at/{height}", self.ids_at),
+            web.post("/blocks/headerIds", self.blocks_by_ids),
             web.get("/blocks/{id}", self.block),
             web.get("/blocks/{id}/header", self.header),
             web.get("/blocks/{id}/transactions", self.block_transactions),
+            web.get("/blocks/{id}/proofFor/{tx_id}", self.proof_for),
+            web.get("/peers/all", self.no_peers),
+            web.get("/peers/connected", self.no_peers),
+            web.get("/peers/status", self.peers_status),
+            web.post("/script/p2sAddress", self.no_compiler),
+            web.post("/script/p2shAddress", self.no_compiler),
+            web.post("/script/executeWithContext", self.no_compiler),
+            web.get("/script/addressToTree/{address}", self.address_to_tree),
+            web.get("/script/addressToBytes/{address}", self.address_to_bytes),
+            web.get("/utils/address/{address}", self.address_validity),
+            web.post("/utils/address", self.address_validity),
+            web.get("/utils/ergoTreeToAddress/{tree}", self.tree_to_address),
+            web.post("/utils/ergoTreeToAddress", self.tree_to_address),
+            web.post("/utils/hash/blake2b", self.hash_blake2b),
         ]
 
-    def _pool_routes(self) -> list[web.RouteDef]:
-        pool = "/transactions/unconfirmed"
-        return [
-            web.get("/utxo/byId/{id}", self.utxo),
-            web.get("/utxo/withPool/byId/{id}", self.utxo_with_pool),
-            web.post("/utxo/withPool/byIds", self.utxos_with_pool),
-            web.post("/transactions", self.submit),
-            web.post("/transactions/check", self.check),
-            web.get("/transactions/getFee", self.fee),
-            web.get(pool, self.pool),
-            web.post(f"{pool}/byErgoTree", self.pool_by_tree),
-            web.get(f"{pool}/byTransactionId/{{id}}", self.pool_transaction),
-            web.get(f"{pool}/inputs/byBoxId/{{id}}", self.pool_spent_box),
-            web.get(f"{pool}/outputs/byTokenId/{{id}}", self.pool_outputs_by_token),
-            web.head(f"{pool}/{{id}}", self.pool_has),
-        ]
-
-    def _index_routes(self) -> list[web.RouteDef]:
-        box = "/blockchain/box"
-        return [
-            web.get("/blockchain/indexedHeight", self.indexed_height),
-            web.get(f"{box}/byId/{{id}}", self.indexed_box),
-            web.post(f"{box}/unspent/byAddress", self._unspent(By.TREE, self._body_address)),
-            web.post(f"{box}/unspent/byErgoTree", self._unspent(By.TREE, _body_text)),
-            web.get(f"{box}/unspent/byTemplateHash/{{id}}", self._unspent(By.NODE_TEMPLATE, _path_id)),
-            web.get(f"{box}/unspent/byTokenId/{{id}}", self._unspent(By.TOKEN, _path_id)),
-            web.get(f"{box}/byTokenId/{{id}}", self.boxes_by_token),
-            web.get("/blockchain/transaction/byId/{id}", self.indexed_transaction),
-            web.get("/blockchain/token/byId/{id}", self.token),
-        ]
-
-    # -- blocks -------------------------------------------------------------------------------------------------
+    # -- state and blocks ---------------------------------------------------------------------------------------
 
     async def info(self, request: web.Request) -> web.Response:
         """State of the node."""
@@ -120,6 +105,11 @@ class NodeApi:
         }
         return web.json_response(state)
 
+    async def block_ids(self, request: web.Request) -> web.Response:
+        """Ids of the main chain's blocks, ascending from `offset`."""
+        offset, limit = query_int(request, "offset", 0, 0, 2**31), query_int(request, "limit", 50, 1, MAX_HEADERS)
+        return web.json_response([block.block_id for block in self._chain.blocks[offset : offset + limit]])
+
     async def last_headers(self, request: web.Request) -> web.Response:
         """The newest headers, newest last."""
         count = min(path_int(request, "count"), MAX_HEADERS)
@@ -138,138 +128,84 @@ class NodeApi:
 
     async def block(self, request: web.Request) -> web.Response:
         """A block by id."""
-        return web.json_response(self._json.block(found(self._chain.block(request.match_info["id"]))))
+        return web.json_response(self._json.block(self._block(request)))
+
+    async def blocks_by_ids(self, request: web.Request) -> web.Response:
+        """Blocks of a list of ids; those that are not there are left out."""
+        ids = await json_body(request)
+        if not isinstance(ids, list):
+            raise HttpError(400, "The request content was malformed: a list of header ids is expected")
+        blocks = filter(None, (self._chain.block(str(block_id)) for block_id in ids))
+        return web.json_response([self._json.block(block) for block in blocks])
 
     async def header(self, request: web.Request) -> web.Response:
         """A header by id."""
-        return web.json_response(found(self._chain.block(request.match_info["id"])).header)
+        return web.json_response(self._block(request).header)
 
     async def block_transactions(self, request: web.Request) -> web.Response:
         """The transactions of a block."""
-        return web.json_response(self._json.block_transactions(found(self._chain.block(request.match_info["id"]))))
+        return web.json_response(self._json.block_transactions(self._block(request)))
 
-    # -- UTXO set and mempool -----------------------------------------------------------------------------------
+    async def proof_for(self, request: web.Request) -> web.Response:
+        """The Merkle proof that a block holds a transaction."""
+        ids = [view.tx_id for view in self._block(request).transactions]
+        tx_id = request.match_info["tx_id"]
+        if tx_id not in ids:
+            raise HttpError(404)
+        proof = merkle_proof([bytes.fromhex(known) for known in ids], ids.index(tx_id))
+        return web.json_response({"leaf": tx_id, "levels": [[sibling.hex(), side] for sibling, side in proof]})
 
-    async def utxo(self, request: web.Request) -> web.Response:
-        """An unspent box of the chain."""
-        box = found(self._chain.ledger.utxo(request.match_info["id"]))
-        return web.json_response(json.loads(box.json()))
+    def _block(self, request: web.Request) -> Block:
+        return found(self._chain.block(path_id(request)))
 
-    async def utxo_with_pool(self, request: web.Request) -> web.Response:
-        """An unspent box of the chain or one made in the mempool, even where the mempool spends it."""
-        box = found(self._chain.unconfirmed_box(request.match_info["id"]))
-        return web.json_response(json.loads(box.json()))
+    # -- the rest -----------------------------------------------------------------------------------------------
 
-    async def utxos_with_pool(self, request: web.Request) -> web.Response:
-        """The same for a list of ids; those that are not there are left out."""
-        ids = await json_body(request)
-        if not isinstance(ids, list):
-            raise HttpError(400, "The request content was malformed: a list of box ids is expected")
-        boxes = filter(None, map(self._chain.unconfirmed_box, map(str, ids)))
-        return web.json_response([json.loads(box.json()) for box in boxes])
+    async def no_peers(self, _request: web.Request) -> web.Response:
+        """A devnet is alone."""
+        return web.json_response([])
 
-    async def submit(self, request: web.Request) -> web.Response:
-        """Takes a transaction into the mempool and gives its id."""
-        return await self._judged(request, self._chain.submit)
+    async def peers_status(self, _request: web.Request) -> web.Response:
+        """As if somebody had just spoken."""
+        return web.json_response({"lastIncomingMessage": _now(), "currentNetworkTime": _now()})
 
-    async def check(self, request: web.Request) -> web.Response:
-        """Validates a transaction without taking it; rivals in the mempool do not matter."""
-        return await self._judged(request, lambda tx: self._chain.check(tx).tx_id)
+    async def no_compiler(self, _request: web.Request) -> web.Response:
+        """Refuses."""
+        text = "this devnet has no ErgoScript compiler or evaluator: compile with the appkit and send the tree"
+        raise HttpError(400, text)
 
-    async def fee(self, request: web.Request) -> web.Response:
-        """The recommended fee in nanoERG: here always the least."""
-        query_int(request, "waitTime", 1, 1, 2**31)
-        query_int(request, "txSize", 100, 1, 2**31)
-        return web.json_response(MIN_FEE)
+    async def address_to_tree(self, request: web.Request) -> web.Response:
+        """The tree of an address."""
+        return web.json_response({"tree": self.parsed_address(request.match_info["address"])})
 
-    async def pool(self, request: web.Request) -> web.Response:
-        """Waiting transactions."""
-        offset, limit = query_int(request, "offset", 0, 0, 2**31), query_int(request, "limit", 50, 1, 2**31)
-        entries = list(self._chain.pool)[offset : offset + limit]
-        return web.json_response([self._json.pool_transaction(entry.view) for entry in entries])
+    async def address_to_bytes(self, request: web.Request) -> web.Response:
+        """The script of an address as a constant."""
+        tree = bytes.fromhex(self.parsed_address(request.match_info["address"]))
+        return web.json_response({"bytes": tree.hex()})
 
-    async def pool_by_tree(self, request: web.Request) -> web.Response:
-        """Waiting transactions that make or spend boxes of a tree."""
-        shapes = [self._json.pool_transaction(entry.view) for entry in self._chain.pool]
-        tree = await _body_text(request)
-        touches = (s for s in shapes if any(box.get("ergoTree") == tree for box in (*s["inputs"], *s["outputs"])))
-        return web.json_response(list(touches))
-
-    async def pool_has(self, request: web.Request) -> web.Response:
-        """Whether a transaction waits."""
-        return web.Response(status=200 if request.match_info["id"] in self._chain.pool else 404)
-
-    async def pool_transaction(self, request: web.Request) -> web.Response:
-        """A waiting transaction."""
-        entry = found(self._chain.pool.get(request.match_info["id"]))
-        return web.json_response(self._json.pool_transaction(entry.view))
-
-    async def pool_spent_box(self, request: web.Request) -> web.Response:
-        """The box of this id, if a waiting transaction spends it."""
-        box_id = request.match_info["id"]
-        found(self._chain.pool.spender(box_id))
-        return web.json_response(json.loads(found(self._chain.unconfirmed_box(box_id)).json()))
-
-    async def pool_outputs_by_token(self, request: web.Request) -> web.Response:
-        """Boxes that waiting transactions make and that hold a token."""
-        views = (v for v in self._chain.pool.outputs() if any(i == request.match_info["id"] for i, _ in v.tokens))
-        return web.json_response([self._json.box(view) for view in views])
-
-    async def _judged(self, request: web.Request, judge: Callable[[Any], str]) -> web.Response:
-        tx = parse_transaction(await json_body(request))
+    async def address_validity(self, request: web.Request) -> web.Response:
+        """Whether an address is one of this network."""
+        address = request.match_info.get("address") or await body_text(request)
         try:
-            return web.json_response(judge(tx))
-        except RejectedError as error:
-            raise HttpError(400, str(error)) from error
+            self.parsed_address(address)
+        except HttpError as error:
+            return web.json_response({"address": address, "isValid": False, "error": error.text})
+        return web.json_response({"address": address, "isValid": True})
 
-    # -- extra index --------------------------------------------------------------------------------------------
+    async def tree_to_address(self, request: web.Request) -> web.Response:
+        """The address of a tree."""
+        tree = request.match_info.get("tree") or await body_text(request)
+        try:
+            return web.json_response({"address": address_of(bytes.fromhex(tree), self._chain.network)})
+        except ValueError as error:
+            raise HttpError(400, f"The request content was malformed: {error}") from error
 
-    async def indexed_height(self, _request: web.Request) -> web.Response:
-        """How far the index is: always at the tip."""
-        return web.json_response({"indexedHeight": self._chain.height, "fullHeight": self._chain.height})
+    async def hash_blake2b(self, request: web.Request) -> web.Response:
+        """Blake2b-256 of a text, in hex."""
+        text = await body_text(request)
+        return web.json_response(hashlib.blake2b(text.encode(), digest_size=32).hexdigest())
 
-    async def indexed_box(self, request: web.Request) -> web.Response:
-        """A box of the main chain, spent or not."""
-        return web.json_response(self._json.indexed_box(found(self._chain.ledger.boxes.get(request.match_info["id"]))))
-
-    async def indexed_transaction(self, request: web.Request) -> web.Response:
-        """A transaction of the main chain."""
-        row = found(self._chain.ledger.transactions.get(request.match_info["id"]))
-        return web.json_response(self._json.indexed_transaction(row))
-
-    async def token(self, request: web.Request) -> web.Response:
-        """A token by id."""
-        return web.json_response(self._json.token(found(self._chain.ledger.tokens.get(request.match_info["id"]))))
-
-    async def boxes_by_token(self, request: web.Request) -> web.Response:
-        """All boxes that hold or held a token, with their number."""
-        token_id, pages = request.match_info["id"], self._chain.ledger.all
-        items = [self._json.indexed_box(box) for box in self._page(request, pages, By.TOKEN, token_id)]
-        return web.json_response({"items": items, "total": pages.count(By.TOKEN, token_id)})
-
-    def _unspent(self, by: By, key_of: Callable[[web.Request], Any]) -> Callable[[web.Request], Any]:
-        async def unspent(request: web.Request) -> web.Response:
-            key = await key_of(request)
-            boxes: Iterable[ChainBox] = self._page(request, self._chain.ledger.unspent, by, key)
-            if _flag(request, "excludeMempoolSpent"):
-                boxes = [box for box in boxes if not self._chain.pool.spender(box.view.box_id)]
-            shapes = [self._json.indexed_box(box) for box in boxes]
-            made = self._pool_boxes(by, key) if _flag(request, "includeUnconfirmed") else []
-            return web.json_response(made + shapes if _descending(request) else shapes + made)
-
-        return unspent
-
-    def _pool_boxes(self, by: By, key: str) -> list[JsonObject]:
-        """All of them on every page, as a node does."""
-        return [self._json.indexed_pool_box(view) for view in self._chain.pool.outputs() if _has_key(view, by, key)]
-
-    def _page(self, request: web.Request, pages: Pages, by: By, key: str) -> list[ChainBox]:
-        offset, limit = query_int(request, "offset", 0, 0, 2**31), query_int(request, "limit", 5, 1, MAX_HEADERS)
-        ids = pages.page(by, key, offset, limit, _descending(request))
-        return [self._chain.ledger.boxes[box_id] for box_id in ids]
-
-    async def _body_address(self, request: web.Request) -> str:
-        address = await _body_text(request)
+    def parsed_address(self, address: str) -> str:
+        """The tree (hex) of an address; HttpError 400 for an address of no or another network."""
         try:
             return tree_of(address, self._chain.network).hex()
         except ValueError as error:
@@ -282,26 +218,3 @@ def _error(status: int, text: str | None) -> JsonObject:
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    return request.query.get(name, "false").lower() == "true"
-
-
-def _descending(request: web.Request) -> bool:
-    return request.query.get("sortDirection", "desc").lower() != "asc"
-
-
-def _has_key(view: BoxView, by: By, key: str) -> bool:
-    if by is By.TOKEN:
-        return any(token_id == key for token_id, _ in view.tokens)
-    return key == (view.tree if by is By.TREE else node_template_hash(bytes.fromhex(view.tree)))
-
-
-async def _path_id(request: web.Request) -> str:
-    return request.match_info["id"]
-
-
-async def _body_text(request: web.Request) -> str:
-    """A JSON string, or the bare text."""
-    return (await request.text()).strip().strip('"')

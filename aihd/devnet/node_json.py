@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 
 from aihd.devnet.blocks import Block, JsonObject
 from aihd.devnet.chain import Chain
-from aihd.devnet.ledger import ChainBox, ChainTx, Token
+from aihd.devnet.history import History
+from aihd.devnet.ledger import ChainBox, ChainTx, Ledger, Token
 from aihd.devnet.views import BoxView, TxView
 from aihd.protocol.trees import address_of
 
 
 class NodeJson:
-    """Writes what a chain holds as a node would."""
+    """Writes what a chain holds as a node would; `seen` is what its extra index has read by now."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, seen: Callable[[], History]) -> None:
         self._chain = chain
+        self._seen = seen
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._seen().ledger
 
     def box(self, view: BoxView) -> JsonObject:
         """A box."""
-        shape: JsonObject = json.loads(view.box.json())
-        return shape
+        return {
+            "boxId": view.box_id,
+            "value": view.value,
+            "ergoTree": view.tree,
+            "assets": [{"tokenId": token_id, "amount": amount} for token_id, amount in view.tokens],
+            "creationHeight": view.creation_height,
+            "additionalRegisters": {f"R{number}": text for number, text in enumerate(view.registers, 4)},
+            "transactionId": view.tx_id,
+            "index": view.index,
+        }
 
     def transaction(self, view: TxView) -> JsonObject:
         """A transaction as in a block."""
@@ -61,18 +76,32 @@ class NodeJson:
 
     def indexed_transaction(self, row: ChainTx) -> JsonObject:
         """IndexedErgoTransaction."""
-        ledger, shape = self._chain.ledger, self.transaction(row.view)
+        boxes, shape = self._ledger.boxes, self.transaction(row.view)
         return {
             **shape,
-            "inputs": [{**self.indexed_box(ledger.boxes[i["boxId"]]), **i} for i in shape["inputs"]],
-            "outputs": [self.indexed_box(ledger.boxes[view.box_id]) for view in row.view.outputs],
+            "inputs": [{**self.indexed_box(boxes[i["boxId"]]), **i} for i in shape["inputs"]],
+            "outputs": [self.indexed_box(boxes[view.box_id]) for view in row.view.outputs],
             "inclusionHeight": row.height,
-            "numConfirmations": self._chain.height - row.height,
+            "numConfirmations": self._seen().height - row.height,
             "blockId": row.block_id,
             "timestamp": row.timestamp,
             "index": row.index,
             "globalIndex": row.gix,
         }
+
+    def balance(self, boxes: Iterable[BoxView]) -> JsonObject:
+        """BalanceInfo over boxes."""
+        nano_ergs, held = 0, dict[str, int]()
+        for box in boxes:
+            nano_ergs += box.value
+            for token_id, amount in box.tokens:
+                held[token_id] = held.get(token_id, 0) + amount
+        return {"nanoErgs": nano_ergs, "tokens": [self._holding(*entry) for entry in held.items()]}
+
+    def _holding(self, token_id: str, amount: int) -> JsonObject:
+        token = self._ledger.tokens.get(token_id)
+        decimals, name = (token.decimals or 0, token.name or "") if token else (0, "")
+        return {"tokenId": token_id, "amount": amount, "decimals": decimals, "name": name}
 
     def token(self, token: Token) -> JsonObject:
         """IndexedToken."""
@@ -86,21 +115,23 @@ class NodeJson:
         }
 
     def _indexed(self, view: BoxView, gix: int, height: int) -> JsonObject:
-        spender = self._chain.ledger.spender(view.box_id)
+        spender = self._ledger.spender(view.box_id)
+        row = self._ledger.transactions[spender] if spender else None
         return {
             "globalIndex": gix,
             "inclusionHeight": height,
             "address": address_of(bytes.fromhex(view.tree), self._chain.network),
             "spentTransactionId": spender,
-            "spendingProof": self._proof(view.box_id, spender) if spender else None,
+            "spendingHeight": row.height if row else None,
+            "spendingProof": _proof(view.box_id, row.view) if row else None,
         }
-
-    def _proof(self, box_id: str, spender: str) -> JsonObject:
-        view = self._chain.ledger.transactions[spender].view
-        proof: JsonObject = json.loads(view.tx.inputs[view.inputs.index(box_id)].spending_proof.json())
-        return proof
 
     def _resolved(self, box_id: str) -> JsonObject:
         box = self._chain.unconfirmed_box(box_id)
         shape: JsonObject = json.loads(box.json()) if box else {}
         return shape
+
+
+def _proof(box_id: str, spender: TxView) -> JsonObject:
+    proof: JsonObject = json.loads(spender.tx.inputs[spender.inputs.index(box_id)].spending_proof.json())
+    return proof

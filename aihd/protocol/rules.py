@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from ergo_lib_python.chain import ErgoBox
+from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
 from ergo_lib_python.transaction import Transaction, UnsignedTransaction
 
 from aihd.protocol.trees import FEE_TREE, lacks_size_bit, tree_version
@@ -94,7 +94,7 @@ def fee_of(outputs: Iterable[ErgoBox]) -> int:
     return sum(box.value for box in outputs if bytes(box.ergo_tree) == FEE_TREE)
 
 
-def token_totals(boxes: Iterable[ErgoBox]) -> Counter[str]:
+def token_totals(boxes: Iterable[ErgoBox | ErgoBoxCandidate]) -> Counter[str]:
     """Amount of each token id (hex) over the boxes."""
     totals: Counter[str] = Counter()
     for box in boxes:

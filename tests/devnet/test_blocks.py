@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from aihd.devnet.blocks import blake2b, header_bytes, make_block, merkle_root
+from aihd.devnet.blocks import blake2b, header_bytes, make_block, merkle_proof, merkle_root
 
 
 def test_header__when__any_field_changes__then__another_id() -> None:
@@ -37,3 +37,13 @@ def test_merkle_root__when__leaves_change__then__another_root_and_an_odd_node_is
 
 def test_merkle_root__when__no_leaves__then__zeros() -> None:
     assert merkle_root([]) == bytes(32)
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_merkle_proof__when__followed_from_a_leaf__then__ends_at_the_root(count: int) -> None:
+    leaves = [bytes([number]) * 32 for number in range(count)]
+    for index, leaf in enumerate(leaves):
+        digest = blake2b(b"\x00" + leaf)
+        for sibling, side in merkle_proof(leaves, index):
+            digest = blake2b(b"\x01" + (sibling + digest if side else digest + sibling))
+        assert digest == merkle_root(leaves)

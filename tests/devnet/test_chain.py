@@ -107,7 +107,7 @@ def test_submit__when__rival_pays_more__then__replaces_and_the_child_is_dropped_
     child = pay(chain, B, parent.outputs[0], B.tree, ERG // 2)
     chain.submit(parent)
     chain.submit(child)
-    rival = pay(chain, A, box, B.tree, ERG, fee=FEE * 2)
+    rival = pay(chain, A, box, B.tree, ERG, fee=FEE * 3)
     chain.submit(rival)
     assert [entry.view.tx_id for entry in chain.pool] == [str(child.id), str(rival.id)]
     (block,) = chain.mine()

@@ -64,7 +64,7 @@ async def test_control__when__asked_wrongly__then__400_with_the_field() -> None:
         for path, body, text in (
             ("mine", {"blocks": 0}, '"blocks", a whole number above 0; it has 0'),
             ("mine", {"blocks": "2"}, "it has '2'"),
-            ("mine", [], "it has None"),
+            ("mine", [], "it is '[]'"),
             ("reorg", {"depth": 99}, "depth 99: a reorg here takes 1 to 10 blocks"),
             ("faucet", {"address": A.address}, '"nanoErg", a whole number above 0'),
             ("faucet", {"address": "x", "nanoErg": ERG}, "address 'x' is neither an address"),
