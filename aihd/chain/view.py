@@ -137,6 +137,17 @@ class ChainView:
     async def escrow(self, task_id: bytes) -> Sighting | None:
         return await self.explorer.box(task_id.hex())
 
+    async def standing(self, task_id: bytes) -> tuple[Life, Sighting | None]:
+        """A task's life and, while nothing of it is claimed, its escrow."""
+        life = await self.life(task_id)
+        if life.claimed is not None:
+            return life, None
+        escrow = await self.escrow(task_id)
+        if escrow is not None and escrow.spent_by is not None:
+            # A block with the claim may have come between the two answers; without this the task would look lost.
+            life = await self.life(task_id)
+        return life, escrow
+
     async def spender_height(self, sighting: Sighting) -> int | None:
         """Height at which a box was spent; None while it is not."""
         if sighting.spent_by is None:

@@ -137,10 +137,9 @@ class Client:
         if tip.info.header_id != self._followed:
             await self._submitter.follow(tip)
             self._followed = tip.info.header_id
-        life = await self.view.life(task_id)
+        life, escrow = await self.view.standing(task_id)
         where = life.where(tip.next_height, Side.CLIENT)
         if where is None:
-            escrow = await self.view.escrow(task_id)
             if escrow is None:
                 return None
             where = Where.OPEN if escrow.spent_by is None else Where.LOST

@@ -57,8 +57,7 @@ class Reconcile(Service):
     async def _refresh(self, task: Task) -> None:
         """Bring a task's record in line with the chain."""
         engine = self.engine
-        life = await engine.view.life(task.id)
-        escrow = await engine.view.escrow(task.id) if life.claimed is None else None
+        life, escrow = await engine.view.standing(task.id)
         where = where_is(escrow, life, engine.signer.public_key, engine.tip.next_height)
         if where is None:
             return  # nothing is known of it now: keep what we have and look again
