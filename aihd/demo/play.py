@@ -68,9 +68,11 @@ async def play(world: World, input_path: Path, service: str, output: Path, tell:
         started = time.monotonic()
         await client.fetch(task_id, output)
         findings = await client.verify(task_id, output, {})
+        await story.look(task_id)
         story.say("fetch", f"{output.stat().st_size} bytes, verified in {time.monotonic() - started:.1f} s")
         await client.rate(task_id, MARK)
         await client.wait_for(task_id, lambda now: now.where is Where.SETTLED)
+        await story.look(task_id)
         await story.settled(task_id)
         reputation = await _bridged(world, world.services[service])
     finally:
@@ -104,17 +106,19 @@ class _Story:
         self.told: list[Step] = []
 
     async def follow(self, task_id: bytes) -> None:
-        view = self._world.client.view
-        posted = False
         while True:
-            escrow = await view.escrow(task_id)
-            if escrow is not None and escrow.height is not None and not posted:
-                posted = True
-                detail = f"{format_erg(escrow.box.value)} locked: payment, receipt and rating"
-                self._add(Step("post", escrow.height, str(escrow.box.transaction_id), detail))
-            for step in steps(view.deployment, await view.explorer.by_token(task_id)):
-                self._add(step)
+            await self.look(task_id)
             await asyncio.sleep(POLL)
+
+    async def look(self, task_id: bytes) -> None:
+        """Tell what is new."""
+        view = self._world.client.view
+        escrow = await view.escrow(task_id)
+        if escrow is not None and escrow.height is not None:
+            detail = f"{format_erg(escrow.box.value)} locked: payment, receipt and rating"
+            self._add(Step("post", escrow.height, str(escrow.box.transaction_id), detail))
+        for step in steps(view.deployment, await view.explorer.by_token(task_id)):
+            self._add(step)
 
     def say(self, name: str, detail: str) -> None:
         """A step that is not a transaction."""
