@@ -67,17 +67,27 @@ async def wallet_at_work(settings: Settings) -> AsyncIterator[Party]:
     signer = Signer.from_file(
         required(settings.wallet.mnemonic_file, "wallet.mnemonic_file"), settings.wallet.password_file
     )
+    async with party_of(settings, deployment, record.genesis_id, signer) as at_work:
+        yield at_work
+
+
+@asynccontextmanager
+async def party_of(
+    settings: Settings, deployment: Deployment, genesis_id: str, signer: Signer, *, founding: bool = False
+) -> AsyncIterator[Party]:
+    """A wallet on a market as the configuration has it, with its data folder locked."""
     with process_lock(settings.lock_file):
         async with party(
             node_urls=settings.chain.node_urls,
             explorer_urls=settings.chain.explorer_urls,
             deployment=deployment,
-            genesis_id=record.genesis_id,
+            genesis_id=genesis_id,
             signer=signer,
             database=settings.database,
             fee=settings.wallet.fee,
             poll=settings.chain.poll,
             final_depth=settings.chain.final_depth,
+            founding=founding,
         ) as at_work:
             yield at_work
 

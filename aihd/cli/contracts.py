@@ -15,11 +15,10 @@ from aihd.chain.contracts import describe, differences, load_deployment, write_d
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import Intent
-from aihd.cli.common import ConfigOption, DryRun, JsonOption, console_of, settings_of, transact
-from aihd.client.party import party, plan_deployment
+from aihd.cli.common import ConfigOption, DryRun, JsonOption, console_of, party_of, settings_of, transact
+from aihd.client.party import plan_deployment
 from aihd.config import Settings, required
 from aihd.errors import Exit, UsageError
-from aihd.ops.lock import process_lock
 from aihd.protocol import plans
 from aihd.protocol.deployment import Guard
 from aihd.protocol.trees import address_of, tree_of
@@ -95,21 +94,9 @@ async def _deploy(settings: Settings, out: Path, treasury: str, dry_run: bool) -
     )
     async with aiohttp.ClientSession() as session:
         genesis_id = (await Node(session, chain.node_urls).info()).genesis_id
-    with process_lock(settings.lock_file):
-        async with party(
-            node_urls=chain.node_urls,
-            explorer_urls=chain.explorer_urls,
-            deployment=deployment,
-            genesis_id=genesis_id,
-            signer=signer,
-            database=settings.database,
-            fee=wallet.fee,
-            poll=chain.poll,
-            final_depth=chain.final_depth,
-            founding=True,
-        ) as deployer:
-            if not dry_run:
-                # Before the transaction: a market whose file is lost is lost.
-                write_deployment(out, deployment, genesis_id)
-            await transact(deployer, Intent("deploy"), lambda s: plans.deploy(s.market, s.funds), dry_run=dry_run)
+    async with party_of(settings, deployment, genesis_id, signer, founding=True) as deployer:
+        if not dry_run:
+            # Before the transaction: a market whose file is lost is lost.
+            write_deployment(out, deployment, genesis_id)
+        await transact(deployer, Intent("deploy"), lambda s: plans.deploy(s.market, s.funds), dry_run=dry_run)
     print(f"market {deployment.id}: {'nothing was sent' if dry_run else f'described in {out}'}")

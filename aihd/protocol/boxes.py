@@ -341,6 +341,3 @@ class Rating:
             commitments["R8"],
             commitments["R9"],
         )
-
-
-ProtocolBox = On[Minter] | On[Bond] | On[TaskEscrow] | On[ClaimedTask] | On[Receipt] | On[FailureReceipt] | On[Rating]

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
 
 from ergo_lib_python.chain import Constant, ContextExtension, ErgoBox, ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.ergo_tree import ErgoTree
@@ -21,8 +20,6 @@ from aihd.protocol.boxes import RegisterMap, tokens_of
 from aihd.protocol.constants import MIN_BOX
 from aihd.protocol.trees import FEE_TREE
 from aihd.protocol.units import NanoErg, format_erg
-
-NO_REGISTERS: Final[RegisterMap] = {}
 
 
 class TxKind(StrEnum):
