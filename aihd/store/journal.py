@@ -1,16 +1,17 @@
 """The daemon's memory: tasks, signed transactions, what happened and what was declined.
 
-SQLite in WAL with synchronous=FULL: what a method returned from is on the disk. Everything runs on the thread that opened it, one
-statement group at a time, so no two decisions interleave. A transaction is recorded here before it is sent anywhere.
+SQLite in WAL with synchronous=FULL: what a method returned from is on the disk, and what one raised from is not there at all.
+Everything runs on the thread that opened it, one statement group at a time, so no two decisions interleave. A transaction is recorded
+here before it is sent anywhere. Every change of a task is also an event, and the events alone make the tasks again (`audit`).
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Self
@@ -18,10 +19,22 @@ from typing import Any, Final, Self
 from aihd.core.task import Stage, State, Task, Where
 from aihd.errors import ConfigError, InvariantError, TemporaryError
 from aihd.ops.failpoints import reach
+from aihd.store import backup, fold
+from aihd.store.fold import COLUMNS, task_of
 from aihd.store.schema import check_current, migrate
 
-_COLUMNS: Final = tuple(field.name for field in fields(Task))
-_FLAGS: Final = frozenset({"final", "may_reveal", "bridged"})
+HEADERS_KEPT: Final = 720
+PAUSED: Final = "paused"  # the key of the flag, and since when it is set
+_GONE: Final = "('dropped', 'replaced')"  # statuses that leave room for another transaction of the same intent
+# What is not our doing: nothing was written, and the same may go well later.
+_PASSING: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk fails, or its quota is used up",
+    sqlite3.SQLITE_BUSY: "another process holds it",
+    sqlite3.SQLITE_LOCKED: "another process holds it",
+}
+
+Header = tuple[int, bytes, bytes]
 
 
 class TxStatus(StrEnum):
@@ -29,11 +42,15 @@ class TxStatus(StrEnum):
     MINED = "mined"  # in a block that a reorg could still undo
     FINAL = "final"
     DROPPED = "dropped"  # can never be mined: an input went elsewhere
+    REPLACED = "replaced"  # another one for the same intent shares an input with it: one of the two is mined
 
 
 @dataclass(frozen=True, slots=True)
 class TxRecord:
-    """A signed transaction. `intent` names what it is for; `body` is its bytes; `fee` and `spent` (what left the wallet) are nanoERG."""
+    """A signed transaction. `intent` names what it is for; `body` is its bytes; `fee` and `spent` (what left the wallet) are nanoERG.
+
+    `replaces` is the id of the pending one for the same intent that this one takes the place of.
+    """
 
     id: str
     intent: str
@@ -46,6 +63,7 @@ class TxRecord:
     height: int | None = None
     sent: int = 0
     note: str = ""
+    replaces: str | None = None
 
 
 _TX_COLUMNS: Final = tuple(field.name for field in fields(TxRecord))
@@ -54,29 +72,32 @@ _TX_COLUMNS: Final = tuple(field.name for field in fields(TxRecord))
 class Journal:
     """One open database."""
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open, check and migrate; `read_only` is for looking at it beside a running daemon."""
+    def __init__(self, path: Path, *, read_only: bool = False, guest: bool = False) -> None:
+        """Open, check and migrate. `read_only` is for looking at it beside a running daemon; a `guest` writes beside it: no migration."""
         self._path = path
-        target = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        target = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw' if guest else 'rwc'}"
         try:
             self._db = sqlite3.connect(target, uri=True, isolation_level=None, timeout=10)
         except sqlite3.OperationalError as error:
             raise ConfigError(f"ops.data_dir: {path} cannot be opened: {error}") from None
         self._db.row_factory = sqlite3.Row
         try:
-            self._prepare(read_only)
+            self._prepare(read_only, guest)
         except sqlite3.DatabaseError as error:
             self._db.close()
+            if cause := _passing(error):
+                raise TemporaryError(f"{path} cannot be used now: {cause} ({error})") from None
             raise ConfigError(f"ops.data_dir: {path} is not a usable database: {error}") from None
         except BaseException:
             self._db.close()
             raise
 
-    def _prepare(self, read_only: bool) -> None:
-        if read_only:
+    def _prepare(self, read_only: bool, guest: bool) -> None:
+        if read_only or guest:
             check_current(self._db, str(self._path))
         else:
             migrate(self._db, str(self._path))
+        if not read_only:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
         broken = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -96,15 +117,16 @@ class Journal:
     def _atomic(self) -> Iterator[sqlite3.Connection]:
         try:
             self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            raise TemporaryError(f"{self._path} cannot be written now: {error}") from None
-        try:
             yield self._db
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        reach("journal: before commit")
-        self._db.execute("COMMIT")
+            reach("journal: before commit")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # a full disk may have ended it already
+                self._db.execute("ROLLBACK")
+            cause = _passing(error)
+            if cause is None:
+                raise
+            raise TemporaryError(f"{self._path} cannot be written now, and nothing was: {cause} ({error})") from None
         reach("journal: after commit")
 
     # -- identity
@@ -131,20 +153,82 @@ class Journal:
                 "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
             )
 
+    def forget(self, key: str) -> None:
+        """Undo `remember`."""
+        with self._atomic() as db:
+            db.execute("DELETE FROM meta WHERE key = ?", (key,))
+
+    def paused(self) -> str | None:
+        """Since when the operator wants no new task, as an ISO time; None when he does not mind."""
+        return self.meta().get(PAUSED)
+
+    # -- copies
+
+    def backup(self, target: Path) -> None:
+        """Copy what is committed to a new file while this one is written on; errors as `aihd.store.backup.back_up`."""
+        backup.back_up(self._path, target)
+
+    def restored_from(self) -> str | None:
+        """When the backup was made that this database was put back from; None when it is no backup, or was looked after since."""
+        return self.meta().get(backup.MADE_AT)
+
+    def clear_restored(self) -> None:
+        """The chain has been looked at in full: what happened after the backup is known again."""
+        made_at = self.restored_from()
+        if made_at is not None:
+            with self._atomic() as db:
+                db.execute("DELETE FROM meta WHERE key = ?", (backup.MADE_AT,))
+                self._log(db, None, "restored", {backup.MADE_AT: made_at})
+
+    def audit(self) -> list[str]:
+        """Where the events, folded, do not make the tasks that the table has: one sentence each, none when all is well."""
+        with self._reading() as db:
+            rows = db.execute("SELECT task_id, event, data FROM journal ORDER BY seq")
+            told = fold.fold((row["task_id"], row["event"], json.loads(row["data"])) for row in rows)
+            stored = {row["id"]: _task(row) for row in db.execute("SELECT * FROM tasks")}
+        return fold.differences(told, stored)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One state of the database for several questions, whatever is written meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            yield self._db
+        finally:
+            self._db.execute("ROLLBACK")
+
+    # -- headers
+
+    def headers(self) -> list[Header]:
+        """(height, id, parent id) of the newest blocks that we followed, newest first."""
+        rows = self._db.execute("SELECT height, id, parent FROM headers ORDER BY height DESC")
+        return [(row["height"], row["id"], row["parent"]) for row in rows]
+
+    def replace_headers(self, from_height: int, rows: Iterable[Header]) -> None:
+        """Forget the headers from a height on, put these in their place, and keep the newest HEADERS_KEPT, in one commit."""
+        new = list(rows)
+        if any(height < from_height for height, _, _ in new):
+            raise InvariantError(f"headers from height {from_height} on, but the lowest given is {min(new)[0]}")
+        with self._atomic() as db:
+            db.execute("DELETE FROM headers WHERE height >= ?", (from_height,))
+            db.executemany("INSERT INTO headers VALUES (?, ?, ?)", new)
+            db.execute("DELETE FROM headers WHERE height <= (SELECT max(height) FROM headers) - ?", (HEADERS_KEPT,))
+
     # -- tasks
 
     def add(self, task: Task) -> bool:
         """Record a task that policy accepted; False when it is known already."""
-        marks = ", ".join("?" * len(_COLUMNS))
+        row = asdict(task)
+        names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" * len(row))
         with self._atomic() as db:
-            done = db.execute(f"INSERT OR IGNORE INTO tasks VALUES ({marks})", _task_row(task))  # noqa: S608
+            done = db.execute(f"INSERT OR IGNORE INTO tasks ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
             if done.rowcount:
-                self._log(db, task.id, "accepted", {"payment": task.payment})
+                self._log(db, task.id, "accepted", fold.plain(row))
         return bool(done.rowcount)
 
     def update(self, task_id: bytes, event: str, **changes: Any) -> Task:
         """Change fields of a task and journal it, in one commit; the task as it is now."""
-        unknown = changes.keys() - set(_COLUMNS)
+        unknown = changes.keys() - set(COLUMNS)
         if unknown or not changes:
             raise InvariantError(f"task fields to change: {sorted(changes) or 'none'}, unknown: {sorted(unknown)}")
         assignments = ", ".join(f'"{name}" = ?' for name in changes)
@@ -152,7 +236,7 @@ class Journal:
             done = db.execute(f"UPDATE tasks SET {assignments} WHERE id = ?", (*changes.values(), task_id))  # noqa: S608
             if done.rowcount != 1:
                 raise InvariantError(f"task {task_id.hex()} is not in the journal")
-            self._log(db, task_id, event, {name: _plain(value) for name, value in changes.items() if name != "salt"})
+            self._log(db, task_id, event, fold.plain(changes))
         return self.task(task_id)
 
     def task(self, task_id: bytes) -> Task:
@@ -187,13 +271,16 @@ class Journal:
     # -- transactions
 
     def record(self, tx: TxRecord) -> None:
-        """Commit a signed transaction before it is sent; InvariantError when its intent already has a live one.
+        """Commit a signed transaction before it is sent; InvariantError when its intent already has a live one that it does not replace.
 
-        One that was dropped may be recorded again: built anew at the same tip, it has the same id.
+        One that was dropped may be recorded again: built anew at the same tip, it has the same id. The one that it replaces is REPLACED
+        in the same commit, and has to be a pending one of the same intent.
         """
         marks = ", ".join("?" * len(_TX_COLUMNS))
         values = tuple(getattr(tx, name) for name in _TX_COLUMNS)
         with self._atomic() as db:
+            if tx.replaces is not None:
+                self._replace(db, tx.replaces, tx.intent, by=tx.id)
             try:
                 db.execute("DELETE FROM transactions WHERE id = ? AND status = 'dropped'", (tx.id,))
                 db.execute(f"INSERT INTO transactions ({', '.join(_TX_COLUMNS)}) VALUES ({marks})", values)  # noqa: S608
@@ -201,8 +288,27 @@ class Journal:
                 raise InvariantError(f"intent {tx.intent} already has a live transaction") from None
             self._log(db, tx.task_id, "signed", {"tx": tx.id, "kind": tx.kind, "intent": tx.intent})
 
+    def _replace(self, db: sqlite3.Connection, old: str, intent: str, *, by: str) -> None:
+        done = db.execute(
+            "UPDATE transactions SET status = 'replaced', note = ? WHERE id = ? AND intent = ? AND status = 'pending'",
+            (f"replaced by {by}", old, intent),
+        )
+        if done.rowcount != 1:
+            raise InvariantError(f"{by} replaces {old}, which is not a pending transaction for {intent}")
+        task = db.execute("SELECT task_id FROM transactions WHERE id = ?", (old,)).fetchone()
+        self._log(db, task["task_id"], TxStatus.REPLACED, {"tx": old, "by": by})
+
     def mark(self, tx_id: str, status: TxStatus, *, height: int | None = None, note: str = "") -> None:
+        """Note what became of a transaction.
+
+        A replaced one that is mined after all takes the place back in the same commit: the pending one that had it is replaced now.
+        """
         with self._atomic() as db:
+            row = db.execute("SELECT intent, status FROM transactions WHERE id = ?", (tx_id,)).fetchone()
+            if row is not None and row["status"] == "replaced" and status in (TxStatus.MINED, TxStatus.FINAL):
+                live = f"SELECT id FROM transactions WHERE intent = ? AND status NOT IN {_GONE}"  # noqa: S608 - a constant
+                for other in db.execute(live, (row["intent"],)).fetchall():
+                    self._replace(db, other["id"], row["intent"], by=tx_id)
             db.execute(
                 "UPDATE transactions SET status = ?, height = ?, note = ? WHERE id = ?", (status, height, note, tx_id)
             )
@@ -219,13 +325,31 @@ class Journal:
         return [_tx(row) for row in rows]
 
     def has_live(self, intent: str) -> bool:
-        found = self._db.execute("SELECT 1 FROM transactions WHERE intent = ? AND status <> 'dropped'", (intent,))
+        found = self._db.execute(
+            f"SELECT 1 FROM transactions WHERE intent = ? AND status NOT IN {_GONE}",  # noqa: S608 - a constant
+            (intent,),
+        )
         return found.fetchone() is not None
 
-    def spent_since(self, seconds: int) -> int:
-        """nanoERG that our transactions of the last `seconds` take out of the wallet, dropped ones left out."""
+    def replaced(self) -> list[TxRecord]:
+        """Replaced transactions of intents that none is final for: each could still be the one that is mined. In the order of signing."""
+        rows = self._db.execute(
+            "SELECT * FROM transactions AS old WHERE status = 'replaced' AND NOT EXISTS (SELECT 1 FROM transactions AS new "
+            "WHERE new.intent = old.intent AND new.status = 'final') ORDER BY seq"
+        )
+        return [_tx(row) for row in rows]
+
+    def reserved(self) -> int:
+        """nanoERG that our pending transactions will take out of the wallet once they are mined."""
         row = self._db.execute(
-            "SELECT COALESCE(sum(max(spent, 0)), 0) FROM transactions WHERE status <> 'dropped' AND at > unixepoch() - ?",
+            "SELECT COALESCE(sum(max(spent, 0)), 0) FROM transactions WHERE status = 'pending'"
+        ).fetchone()
+        return int(row[0])
+
+    def spent_since(self, seconds: int) -> int:
+        """nanoERG that our transactions of the last `seconds` take out of the wallet, dropped and replaced ones left out."""
+        row = self._db.execute(
+            f"SELECT COALESCE(sum(max(spent, 0)), 0) FROM transactions WHERE status NOT IN {_GONE} AND at > unixepoch() - ?",  # noqa: S608 - a constant
             (seconds,),
         ).fetchone()
         return int(row[0])
@@ -234,6 +358,10 @@ class Journal:
         """All transactions, of one task if asked, in order."""
         where, values = ("", ()) if task_id is None else (" WHERE task_id = ?", (task_id,))
         return [_tx(row) for row in self._db.execute(f"SELECT * FROM transactions{where} ORDER BY seq", values)]  # noqa: S608
+
+    def signed(self) -> list[tuple[int, TxRecord]]:
+        """Every transaction with the unix time at which it was signed, in order."""
+        return [(row["at"], _tx(row)) for row in self._db.execute("SELECT * FROM transactions ORDER BY seq")]
 
     # -- posts of a client
 
@@ -266,9 +394,9 @@ class Journal:
         }
 
     def events(self, task_id: bytes) -> list[tuple[str, str, dict[str, Any]]]:
-        """(time, event, data) of one task, in order."""
+        """(time, event, data) of one task, in order, fit to be shown: without its salt."""
         rows = self._db.execute("SELECT at, event, data FROM journal WHERE task_id = ? ORDER BY seq", (task_id,))
-        return [(row["at"], row["event"], json.loads(row["data"])) for row in rows]
+        return [(row["at"], row["event"], fold.shown(json.loads(row["data"]))) for row in rows]
 
     def _log(self, db: sqlite3.Connection, task_id: bytes | None, event: str, data: Mapping[str, Any]) -> None:
         db.execute(
@@ -277,19 +405,14 @@ class Journal:
         )
 
 
-def _task_row(task: Task) -> tuple[Any, ...]:
-    return tuple(getattr(task, name) for name in _COLUMNS)
+def _passing(error: BaseException) -> str | None:
+    """Why an error of SQLite may be over later; None for one that is not of that kind."""
+    return _PASSING.get(error.sqlite_errorcode & 0xFF) if isinstance(error, sqlite3.OperationalError) else None
 
 
 def _task(row: sqlite3.Row) -> Task:
-    values: dict[str, Any] = {name: bool(row[name]) if name in _FLAGS else row[name] for name in _COLUMNS}
-    values.update(where=Where(row["where"]), stage=Stage(row["stage"]))
-    return Task(**values)
+    return task_of(dict(row))
 
 
 def _tx(row: sqlite3.Row) -> TxRecord:
     return TxRecord(**{**{name: row[name] for name in _TX_COLUMNS}, "status": TxStatus(row["status"])})
-
-
-def _plain(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else value

@@ -80,7 +80,68 @@ CREATE TABLE posts (id BLOB PRIMARY KEY, data TEXT NOT NULL) STRICT;
 CREATE TABLE declines (code TEXT PRIMARY KEY, count INTEGER NOT NULL, last TEXT NOT NULL) STRICT;
 """
 
-MIGRATIONS: Final = (_FIRST,)
+# A transaction may be replaced by another one for the same intent; headers are kept; and every task gets an event with its whole row,
+# from which `aihd.store.fold` begins: the events of schema 1 left out some fields.
+_SECOND = """
+CREATE TABLE headers (height INTEGER PRIMARY KEY, id BLOB NOT NULL, parent BLOB NOT NULL) STRICT;
+
+CREATE TABLE replaceable (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    intent TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    task_id BLOB,
+    body BLOB NOT NULL,
+    fee INTEGER NOT NULL,
+    spent INTEGER NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('pending', 'mined', 'final', 'dropped', 'replaced')),
+    height INTEGER,
+    sent INTEGER NOT NULL DEFAULT 0,
+    at INTEGER NOT NULL DEFAULT (unixepoch()),
+    note TEXT NOT NULL DEFAULT '',
+    replaces TEXT
+) STRICT;
+INSERT INTO replaceable (seq, id, intent, kind, task_id, body, fee, spent, status, height, sent, at, note)
+    SELECT seq, id, intent, kind, task_id, body, fee, spent, status, height, sent, at, note FROM transactions;
+DROP TABLE transactions;
+ALTER TABLE replaceable RENAME TO transactions;
+CREATE UNIQUE INDEX transactions_intent ON transactions (intent) WHERE status NOT IN ('dropped', 'replaced');
+CREATE INDEX transactions_live ON transactions (status) WHERE status IN ('pending', 'mined');
+CREATE INDEX transactions_task ON transactions (task_id);
+CREATE INDEX journal_task ON journal (task_id);
+
+INSERT INTO journal (task_id, event, data) SELECT id, 'snapshot', json_object(
+    'id', lower(hex(id)),
+    'service_hash', lower(hex(service_hash)),
+    'input_commitment', lower(hex(input_commitment)),
+    'payment', payment,
+    'client', lower(hex(client)),
+    'claim_deadline', claim_deadline,
+    'exec_window', exec_window,
+    'locator', locator,
+    'where', "where",
+    'stage', stage,
+    'since', since,
+    'final', final,
+    'claim_height', claim_height,
+    'claim_block', iif(claim_block IS NULL, NULL, lower(hex(claim_block))),
+    'exec_deadline', exec_deadline,
+    'commit_deadline', commit_deadline,
+    'reveal_deadline', reveal_deadline,
+    'may_reveal', may_reveal,
+    'instance', instance,
+    'output_hash', iif(output_hash IS NULL, NULL, lower(hex(output_hash))),
+    'receipt_cid', iif(receipt_cid IS NULL, NULL, lower(hex(receipt_cid))),
+    'params_hash', iif(params_hash IS NULL, NULL, lower(hex(params_hash))),
+    'mark', mark,
+    'salt', iif(salt IS NULL, NULL, lower(hex(salt))),
+    'client_mark', client_mark,
+    'bridged', bridged,
+    'note', note
+) FROM tasks ORDER BY rowid;
+"""
+
+MIGRATIONS: Final = (_FIRST, _SECOND)
 
 
 def check(connection: sqlite3.Connection, where: str) -> int:

@@ -18,7 +18,7 @@ import pytest
 
 from aihd.core.task import Stage, State, Task, Where
 from aihd.errors import ConfigError, InvariantError, TemporaryError
-from aihd.store.journal import Journal, TxRecord, TxStatus
+from aihd.store.journal import HEADERS_KEPT, Header, Journal, TxRecord, TxStatus
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS
 
 TASK = Task(b"\1" * 32, b"\2" * 32, b"\3" * 32, 10**9, b"\4" * 33, 100, 60, "data:")
@@ -78,12 +78,19 @@ def test_task__when__every_field_is_set__then__read_back_the_same(journal: Journ
     assert asdict(journal.task(TASK.id)) == asdict(full)
 
 
-def test_update__when__fields_change__then__stored_and_journalled_but_for_the_salt(journal: Journal) -> None:
+def test_update__when__fields_change__then__stored_and_journalled_and_the_salt_is_not_shown(
+    journal: Journal, path: Path
+) -> None:
     journal.add(TASK)
     after = journal.update(TASK.id, "mark chosen", stage=Stage.DONE, output_hash=b"\xab", salt=b"secret salt")
     assert after == replace(TASK, stage=Stage.DONE, output_hash=b"\xab", salt=b"secret salt")
     assert journal.find(TASK.id) == after
     assert journal.events(TASK.id)[-1][1:] == ("mark chosen", {"stage": "done", "output_hash": "ab"})
+    assert all("salt" not in data for _, _, data in journal.events(TASK.id))
+    assert raw(path, "SELECT json_extract(data, '$.salt') FROM journal ORDER BY seq") == [
+        (None,),
+        (b"secret salt".hex(),),
+    ]
 
 
 @pytest.mark.parametrize("changes", [{}, {"wher": "open"}, {"final": True, "colour": 1}])
@@ -184,6 +191,116 @@ def test_spent_since__when__some_are_old_dropped_or_earn__then__left_out(journal
     assert journal.spent_since(0) == 0
 
 
+def test_record__when__it_replaces_a_pending_one__then__that_one_makes_room_in_the_same_commit(
+    journal: Journal,
+) -> None:
+    journal.record(TX)
+    journal.record(replace(TX, id="bb" * 32, spent=5, replaces=TX.id))
+    first, second = journal.transactions(TASK.id)
+    assert (first.status, first.note) == (TxStatus.REPLACED, f"replaced by {second.id}")
+    assert (second.status, second.replaces) == (TxStatus.PENDING, first.id)
+    assert [tx.id for tx in journal.live()] == [second.id]
+    assert [tx.id for tx in journal.replaced()] == [first.id]
+    assert journal.has_live(TX.intent)
+    assert (journal.spent_since(3600), journal.reserved()) == (5, 5)
+    assert [event for _, event, _ in journal.events(TASK.id)] == ["signed", "replaced", "signed"]
+
+
+@pytest.mark.parametrize("status", [TxStatus.MINED, TxStatus.FINAL, TxStatus.DROPPED, None])
+def test_record__when__what_it_replaces_is_not_pending_or_of_another_intent__then__refused_whole(
+    journal: Journal, status: TxStatus | None
+) -> None:
+    journal.record(TX if status else replace(TX, intent="other"))
+    if status:
+        journal.mark(TX.id, status)
+    before = journal.transactions()
+    with pytest.raises(InvariantError, match="not a pending transaction for claim:01"):
+        journal.record(replace(TX, id="bb" * 32, replaces=TX.id))
+    assert journal.transactions() == before
+
+
+def test_mark__when__the_replaced_one_is_mined_after_all__then__it_takes_its_place_back(journal: Journal) -> None:
+    journal.record(TX)
+    journal.record(replace(TX, id="bb" * 32, replaces=TX.id))
+    journal.mark(TX.id, TxStatus.MINED, height=9)
+    assert [(tx.id, tx.status) for tx in journal.transactions()] == [
+        (TX.id, TxStatus.MINED),
+        ("bb" * 32, TxStatus.REPLACED),
+    ]
+    assert [tx.id for tx in journal.replaced()] == ["bb" * 32]
+    journal.mark(TX.id, TxStatus.FINAL, height=9)
+    assert journal.replaced() == []
+
+
+def test_mark__when__the_replacement_was_dropped_first__then__the_replaced_one_is_still_followed(
+    journal: Journal,
+) -> None:
+    journal.record(TX)
+    journal.record(replace(TX, id="bb" * 32, replaces=TX.id))
+    journal.mark("bb" * 32, TxStatus.DROPPED)
+    assert not journal.has_live(TX.intent)
+    assert [tx.id for tx in journal.replaced()] == [TX.id]
+    journal.mark(TX.id, TxStatus.MINED, height=9)
+    assert [tx.id for tx in journal.live()] == [TX.id]
+
+
+def test_mark__when__the_replacement_is_mined_already__then__the_other_cannot_be(journal: Journal) -> None:
+    journal.record(TX)
+    journal.record(replace(TX, id="bb" * 32, replaces=TX.id))
+    journal.mark("bb" * 32, TxStatus.MINED, height=8)
+    with pytest.raises(InvariantError, match="not a pending transaction"):
+        journal.mark(TX.id, TxStatus.MINED, height=9)
+    assert [tx.status for tx in journal.transactions()] == [TxStatus.REPLACED, TxStatus.MINED]
+
+
+def test_reserved__when__some_are_mined_or_earn__then__pending_outflow_only(journal: Journal) -> None:
+    assert journal.reserved() == 0
+    for number, spent in enumerate((5, 70, -1000, 900)):
+        journal.record(replace(TX, id=f"{number:064}", intent=str(number), spent=spent))
+    journal.mark(f"{3:064}", TxStatus.MINED, height=1)
+    assert journal.reserved() == 75
+
+
+# ---------------------------------------------------------------- headers
+
+
+def header(height: int, branch: int = 0) -> Header:
+    return (
+        height,
+        bytes([branch]) * 28 + height.to_bytes(4, "big"),
+        bytes([branch]) * 28 + (height - 1).to_bytes(4, "big"),
+    )
+
+
+def test_headers__when__a_branch_is_replaced__then__newest_first_without_the_old_one(
+    journal: Journal, path: Path
+) -> None:
+    assert journal.headers() == []
+    journal.replace_headers(10, [header(10), header(11), header(12)])
+    journal.replace_headers(11, [header(11, 1)])
+    with Journal(path, read_only=True) as reader:
+        assert reader.headers() == [header(11, 1), header(10)]
+    journal.replace_headers(11, [])
+    assert journal.headers() == [header(10)]
+
+
+def test_headers__when__more_than_are_kept__then__the_oldest_go(journal: Journal) -> None:
+    journal.replace_headers(1, [header(height) for height in range(1, HEADERS_KEPT + 5)])
+    journal.replace_headers(HEADERS_KEPT + 5, [header(HEADERS_KEPT + 5)])
+    kept = journal.headers()
+    assert len(kept) == HEADERS_KEPT
+    assert (kept[0], kept[-1]) == (header(HEADERS_KEPT + 5), header(6))
+
+
+def test_headers__when__one_lies_below_or_is_given_twice__then__nothing_changes(journal: Journal) -> None:
+    journal.replace_headers(10, [header(10)])
+    with pytest.raises(InvariantError, match="headers from height 10 on, but the lowest given is 9"):
+        journal.replace_headers(10, [header(10, 1), header(9, 1)])
+    with pytest.raises(sqlite3.IntegrityError):
+        journal.replace_headers(10, [header(10, 1), header(10, 2)])
+    assert journal.headers() == [header(10)]
+
+
 # ---------------------------------------------------------------- posts, facts, declines
 
 
@@ -214,6 +331,8 @@ def test_bind__when__the_same_again__then__fine_and_another_wallet_is_refused(pa
         journal.remember("report", "1")
         journal.remember("report", "2")
         assert journal.meta()["report"] == "2"
+        journal.forget("report")
+        assert "report" not in journal.meta()
 
 
 # ---------------------------------------------------------------- files
@@ -306,7 +425,6 @@ def test_write__when__another_process_holds_the_database__then__temporary(path: 
             done.wait(30)
             db.execute("ROLLBACK")
 
-    raw(path, "SELECT 1")
     journal._db.execute("PRAGMA busy_timeout = 50")
     holder = threading.Thread(target=hold)
     holder.start()
@@ -318,6 +436,93 @@ def test_write__when__another_process_holds_the_database__then__temporary(path: 
         done.set()
         holder.join()
     assert journal.add(TASK)
+
+
+def test_guest__when__the_owner_is_at_work__then__writes_beside_it_and_never_migrates(
+    path: Path, journal: Journal
+) -> None:
+    with Journal(path, guest=True) as guest:
+        guest.remember("paused", "now")
+    assert journal.meta()["paused"] == "now"
+    raw(path, f"PRAGMA user_version = {len(MIGRATIONS) - 1}")
+    with pytest.raises(ConfigError, match=f"has schema {len(MIGRATIONS) - 1}, this aihd reads {len(MIGRATIONS)}"):
+        Journal(path, guest=True)
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        Journal(path.with_name("missing"), guest=True)
+
+
+def test_write__when__the_disk_is_full__then__temporary_and_nothing_half_written(path: Path, journal: Journal) -> None:
+    journal.add(TASK)
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    written = 0
+    with pytest.raises(TemporaryError, match=r"cannot be written now, and nothing was: the disk is full"):
+        for number in range(2, 200):
+            journal.add(replace(TASK, id=bytes([number]) * 32))
+            written += 1
+    assert len(journal.tasks()) == written + 1
+    assert journal.audit() == []
+    journal._db.execute("PRAGMA max_page_count = 100000")
+    assert journal.add(replace(TASK, id=b"\xff" * 32))  # there is room again: it works on
+
+
+LIMITED = """
+    import resource, sys
+    from dataclasses import replace
+    from pathlib import Path
+    from aihd.core.task import Task
+    from aihd.errors import TemporaryError
+    from aihd.store.journal import Journal
+
+    task = Task(b"t" * 32, b"s", b"i", 1, b"c", 1, 1, "")
+    with Journal(Path(sys.argv[1])) as journal:
+        journal.add(task)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        wal = Path(sys.argv[1] + "-wal").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (wal + 2000, hard))
+        try:
+            journal.add(replace(task, id=b"u" * 32))
+        except TemporaryError as error:
+            print(error)
+        assert journal.tasks() == [task] and journal.audit() == []
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert journal.add(replace(task, id=b"u" * 32))
+"""
+
+
+@pytest.mark.slow  # it waits as long as SQLite is told to
+def test_open__when__another_process_holds_it_for_a_migration__then__temporary_not_a_wrong_configuration(
+    path: Path,
+) -> None:
+    script = """
+        import sys, sqlite3
+        db = sqlite3.connect(sys.argv[1], isolation_level=None)
+        db.execute("BEGIN EXCLUSIVE")
+        print("held", flush=True)
+        sys.stdin.readline()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None and holder.stdin is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(TemporaryError, match="cannot be used now: another process holds it"):
+            Journal(path)
+        holder.stdin.close()
+    Journal(path).close()
+
+
+def test_write__when__the_commit_itself_fails_on_the_disk__then__temporary_and_the_next_one_works(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LIMITED), str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cannot be written now, and nothing was: the disk fails, or its quota is used up" in done.stdout
+    with Journal(path) as journal:
+        assert [task.id[:1] for task in journal.tasks()] == [b"u", b"t"]
 
 
 WRITER = """
