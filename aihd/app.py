@@ -20,10 +20,10 @@ from prometheus_client import CollectorRegistry
 
 from aihd.chain.contracts import load_deployment
 from aihd.chain.explorer import Explorer
+from aihd.chain.follower import Follower
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import Submitter
-from aihd.chain.view import ChainView
 from aihd.config import Settings, required
 from aihd.core import policy
 from aihd.core.signing import Spending
@@ -106,7 +106,9 @@ async def _engine(settings: Settings, stack: AsyncExitStack) -> Engine:
     signer = Signer.from_file(secret, settings.wallet.password_file)
     session = await stack.enter_async_context(aiohttp.ClientSession())
     node, explorer = Node(session, settings.chain.node_urls), Explorer(session, settings.chain.explorer_urls)
-    view = ChainView(node, explorer, deployment)
+    view = Follower(
+        node, explorer, deployment, signer.tree, journal, lambda: (task.id for task in journal.open_tasks())
+    )
     await view.check(record.genesis_id)
     await view.audit()
     journal.bind(genesis=record.genesis_id, wallet=signer.public_key.hex(), market=deployment.id)

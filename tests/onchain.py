@@ -16,10 +16,13 @@ from ergo_lib_python.transaction import Transaction
 from offchain import ERG, FEE, signer
 
 from aihd.chain.contracts import write_deployment
+from aihd.chain.follower import Follower
 from aihd.chain.signer import Signer
+from aihd.chain.submitter import Submitter
 from aihd.client.client import Order
-from aihd.client.party import Party, party, plan_deployment
+from aihd.client.party import MAX_FEE, NO_LIMIT, Party, party, plan_deployment
 from aihd.core import policy
+from aihd.core.signing import Spending
 from aihd.core.task import Limits, Stage, Task
 from aihd.devnet import Devnet
 from aihd.devnet.chain import Chain
@@ -87,7 +90,13 @@ class World:
         return self.devnet.chain
 
     async def party(
-        self, name: str, *, purse: int = PURSE, node_urls: tuple[str, ...] = (), founding: bool = False
+        self,
+        name: str,
+        *,
+        purse: int = PURSE,
+        node_urls: tuple[str, ...] = (),
+        explorer_urls: tuple[str, ...] = (),
+        founding: bool = False,
     ) -> Party:
         """A wallet with money; other node URLs than the devnet's own where given."""
         key = signer(name)
@@ -96,7 +105,7 @@ class World:
         return await self.stack.enter_async_context(
             party(
                 node_urls=node_urls or (self.devnet.node_url,),
-                explorer_urls=(self.devnet.explorer_url,),
+                explorer_urls=explorer_urls or (self.devnet.explorer_url,),
                 deployment=self.deployment,
                 genesis_id=self.genesis_id,
                 signer=key,
@@ -256,7 +265,8 @@ async def node_rig(
 ) -> AsyncIterator[NodeRig]:
     """A bonded node that offers services, its door open."""
     async with AsyncExitStack() as stack:
-        who = await world.party(name)
+        founder = await world.party(name)
+        who = followed(founder)
         folder = world.folder / f"{name}-data"
         folder.mkdir()
         rules = limits or Limits(DEPTH, claim_margin=3, release_margin=5)
@@ -275,7 +285,7 @@ async def node_rig(
             world.genesis_id,
         )
         port = await stack.enter_async_context(_door(engine))
-        await world.mined(who.open_bond(stake, f"http://127.0.0.1:{port}"))
+        await world.mined(founder.open_bond(stake, f"http://127.0.0.1:{port}"))
         world.chain.mine(plans.BIRTH_LEAD + 1)
         runtime = await _runtime(gateway, stack)
         group = await stack.enter_async_context(_group())
@@ -285,6 +295,22 @@ async def node_rig(
         bridge = Bridge(engine, gateway.database)
         yield NodeRig(world, who, engine, reconcile, execute, (*services, bridge))
         await execute.cancel()
+
+
+def followed(who: Party) -> Party:
+    """The party with a daemon's view: it follows the chain block by block."""
+    view, journal = who.view, who.journal
+    follower = Follower(
+        view.node,
+        view.explorer,
+        view.deployment,
+        who.signer.tree,
+        journal,
+        lambda: [task.id for task in journal.open_tasks()],
+    )
+    permit = who.signer.permit(view.deployment, Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT))
+    submitter = Submitter(follower, who.signer, journal, fee=FEE, final_depth=DEPTH, permit=permit)
+    return replace(who, view=follower, submitter=submitter)
 
 
 @asynccontextmanager

@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from ergo_lib_python.chain import ErgoBox
+from ergo_lib_python.transaction import Transaction
 
-from aihd.chain.http import JsonSource, SourceError
+from aihd.chain.http import JsonSource, LieError, SourceError
 from aihd.core.life import Sighting
+
+T = TypeVar("T")
 
 PAGE: Final = 500
 HEAVY_PAGE: Final = 100  # by token id
 MAX_PAGES: Final = 200
 
 
+@dataclass(frozen=True, slots=True)
+class ExplorerState:
+    """The newest block that an explorer has indexed."""
+
+    height: int
+    block: str
+
+
 class Explorer(JsonSource):
-    """One explorer."""
+    """One explorer, or several that are asked for each other."""
+
+    async def state(self) -> ExplorerState:
+        """The newest block of the explorer that has come farthest; it is asked first from now on."""
+        return await self.survey(
+            "/api/v1/networkState",
+            lambda raw: ExplorerState(int(raw["height"]), raw["lastBlockId"]),
+            lambda state: state.height,
+        )
 
     async def height(self) -> int:
-        state = await self._fresh("/api/v1/networkState")
-        return int(state["height"])
+        return (await self.state()).height
 
     async def unspent_by_tree(self, tree: bytes) -> list[Sighting]:
         """Every confirmed unspent box under a tree."""
@@ -38,41 +58,50 @@ class Explorer(JsonSource):
 
     async def box(self, box_id: str) -> Sighting | None:
         """A box on the best chain, spent or not."""
-        raw = await self._fresh(f"/api/v1/boxes/{box_id}")
-        return self._sighting(raw) if raw and raw["mainChain"] else None
+        found = await self._fresh(f"/api/v1/boxes/{box_id}", self._sighting)
+        return found if found and found.block is not None else None
 
     async def transaction(self, tx_id: str) -> dict[str, Any] | None:
         """A confirmed transaction in the Explorer's JSON."""
-        raw: dict[str, Any] | None = await self._fresh(f"/api/v1/transactions/{tx_id}")
+        raw: dict[str, Any] | None = await self._fresh(f"/api/v1/transactions/{tx_id}", lambda raw: raw)
         return raw
+
+    async def relay(self, tx: Transaction) -> bool:
+        """Hand over a signed transaction when no node answers; whether it was taken. Nothing follows from a refusal."""
+        try:
+            status, _ = await self.call("POST", "/api/v1/mempool/transactions/submit", body=json.loads(tx.json()))
+        except SourceError:
+            return False
+        return status == 200
 
     async def _all(self, path: str, page: int) -> list[Sighting]:
         """All pages, each box once. Boxes may move between pages while they are read, so a page may repeat some."""
         found: dict[str, Sighting] = {}
-        async for raw in self._pages(path, page):
-            sighting = self._sighting(raw)
+        async for sighting in self._pages(path, page):
             found[str(sighting.box.box_id)] = sighting
         return list(found.values())
 
-    async def _pages(self, path: str, page: int) -> AsyncIterator[dict[str, Any]]:
+    async def _pages(self, path: str, page: int) -> AsyncIterator[Sighting]:
         for number in range(MAX_PAGES):
-            answer = await self._fresh(path, offset=number * page, limit=page)
-            items = answer["items"] if answer else []
+            items = await self._fresh(path, self._sightings, offset=number * page, limit=page) or ()
             for item in items:
                 yield item
             if len(items) < page:
                 return
         raise SourceError(f"{self.url}{path[:80]} has more than {MAX_PAGES * page} boxes")
 
-    async def _fresh(self, path: str, **params: str | int) -> Any:
+    async def _fresh(self, path: str, parse: Callable[[Any], T], **params: str | int) -> T | None:
         # The Explorer caches every answer until its next block; a parameter that it does not know makes the request a new one.
-        return await self.get(path, **params, _=secrets.token_hex(4))
+        return await self.get_as(path, parse, **params, _=secrets.token_hex(4))
+
+    def _sightings(self, raw: dict[str, Any]) -> list[Sighting]:
+        return [self._sighting(item) for item in raw["items"]]
 
     def _sighting(self, raw: dict[str, Any]) -> Sighting:
         try:
             box = ErgoBox.from_json(raw)
         except ValueError as error:
-            raise SourceError(f"{self.url} shows a box that is not what it says: {str(error)[:120]}") from None
+            raise LieError(f"{self.url} shows a box that is not what it says: {str(error)[:120]}") from None
         on_chain = bool(raw["mainChain"])
         return Sighting(
             box,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -11,7 +11,8 @@ from typing import Any, Final
 from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
 
-from aihd.chain.http import JsonSource, SourceError
+from aihd.chain.http import JsonSource, LieError, SourceError
+from aihd.core.index import Block, Header, Mined
 from aihd.errors import one_line
 from aihd.protocol.context import HEADERS
 
@@ -26,6 +27,7 @@ class NodeInfo:
     network: str
     parameters: Mapping[str, Any]
     indexed: bool
+    score: int  # work in the chain up to that block: the most is the best
 
 
 class Answer(StrEnum):
@@ -67,18 +69,31 @@ class Submitted:
     detail: str = ""
 
 
+def header_of(raw: Mapping[str, Any]) -> Header:
+    """A header from node JSON."""
+    return Header(raw["height"], bytes.fromhex(raw["id"]), bytes.fromhex(raw["parentId"]))
+
+
+def _mined(raw: Mapping[str, Any], trees: Collection[str]) -> Mined:
+    # Only what is ours is parsed: other people's boxes may be of kinds that the library does not know.
+    outputs = tuple(ErgoBox.from_json(box) for box in raw["outputs"] if box["ergoTree"] in trees)
+    return Mined(raw["id"], tuple(spent["boxId"] for spent in raw["inputs"]), outputs)
+
+
 def classify(detail: str) -> Answer:
     """The class of a node's refusal; UNKNOWN when the words are not in the table."""
     return next((answer for text, answer in _ANSWERS if text in detail), Answer.UNKNOWN)
 
 
 class Node(JsonSource):
-    """One node."""
+    """One node, or several that are asked for each other."""
 
     async def info(self) -> NodeInfo:
-        """SourceError while the node has no full block yet."""
-        raw = await self.get("/info")
-        if not raw or raw.get("fullHeight") is None:
+        """The best of what the nodes show, which is asked first from now on; SourceError while none has a full block."""
+        return await self.survey("/info", self._info, lambda info: info.score)
+
+    def _info(self, raw: Any) -> NodeInfo:
+        if raw.get("fullHeight") is None:
             raise SourceError(f"{self.url} has no full block yet", 503)
         return NodeInfo(
             raw["fullHeight"],
@@ -87,6 +102,7 @@ class Node(JsonSource):
             raw["network"],
             raw["parameters"],
             bool(raw.get("isExplorer")),
+            int(raw["fullBlocksScore"]),
         )
 
     async def last_headers(self, count: int = HEADERS) -> list[dict[str, Any]]:
@@ -98,6 +114,29 @@ class Node(JsonSource):
         """A confirmed unspent box; None when it is spent or unknown."""
         raw = await self.get(f"/utxo/byId/{box_id}")
         return ErgoBox.from_json(raw) if raw else None
+
+    async def block(self, header_id: str, trees: Collection[str]) -> Block:
+        """A block, with the outputs that stand under one of `trees` (hex); SourceError when the node does not have it."""
+
+        def parse(raw: Any) -> Block:
+            header = header_of(raw["header"])
+            if header.id.hex() != header_id:
+                raise LieError(f"{self.url} answers with block {header.id.hex()} when asked for {header_id}")
+            return Block(header, tuple(_mined(tx, trees) for tx in raw["blockTransactions"]["transactions"]))
+
+        try:
+            found = await self.get_as(f"/blocks/{header_id}", parse)
+        except ValueError as error:
+            raise SourceError(f"{self.url} shows a box that is not what it says: {one_line(error, 120)}") from None
+        if found is None:
+            raise SourceError(f"{self.url} does not have block {header_id}")
+        return found
+
+    async def headers(self, above: int, upto: int) -> list[Header]:
+        """Headers of the best chain with above < height <= upto, oldest first."""
+        raw = await self.get("/blocks/chainSlice", fromHeight=above, toHeight=upto)
+        # Its bounds are off by one on real nodes, and it never answers with nothing.
+        return [header for header in map(header_of, raw or ()) if above < header.height <= upto]
 
     async def is_spent_in_mempool(self, box_id: str) -> bool:
         return bool(await self.get(f"/transactions/unconfirmed/inputs/byBoxId/{box_id}"))

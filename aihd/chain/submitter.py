@@ -7,8 +7,8 @@ and a refusal ends a transaction only when one of its inputs is gone from the ch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -18,7 +18,7 @@ from aihd.chain.node import Answer
 from aihd.chain.signer import Signer
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.core.signing import Permit, Spent, outflow
-from aihd.errors import TemporaryError
+from aihd.errors import InvariantError, TemporaryError
 from aihd.ops.failpoints import reach
 from aihd.protocol.funding import Plan
 from aihd.store.journal import Journal, TxRecord, TxStatus
@@ -26,6 +26,7 @@ from aihd.store.journal import Journal, TxRecord, TxStatus
 log = structlog.get_logger()
 
 HOUR: Final = 3600
+PATIENCE: Final = 5  # blocks that a transaction may wait in the mempool before it is offered for twice the fee
 Build = Callable[[Situation], Plan | None]
 
 
@@ -58,11 +59,47 @@ class Submitter:
         self._final_depth = final_depth
         self._permit = permit
         self._lock = asyncio.Lock()
+        self._since: dict[str, int] = {}  # height at which each transaction was first seen waiting
+        self._height = 0
+        self._outdated: set[str] = set()
 
     async def situation(self) -> Situation:
         """What the wallet can do now, our own live transactions included."""
-        unconfirmed = [(Transaction.from_bytes(record.body), record.height) for record in self._journal.live()]
-        return await self._view.situation(self._signer.tree, self._fee, unconfirmed)
+        return await self._situation(self._fee, frozenset())
+
+    async def _situation(self, fee: int, without: Collection[str]) -> Situation:
+        live = [(Transaction.from_bytes(r.body), r.height) for r in self._journal.live() if r.id not in without]
+        return await self._view.situation(self._signer.tree, fee, live)
+
+    def busy(self, intent: Intent) -> bool:
+        """Whether there is nothing to do for an intent: a transaction for it is under way, or done, and needs no replacement."""
+        return self._journal.has_live(intent.key) and self._overdue(intent) is None
+
+    async def contested(self, box_id: str) -> bool:
+        """Whether a transaction that is not ours waits to spend a box."""
+        if not await self._view.node.is_spent_in_mempool(box_id):
+            return False
+        # The node tells that it is spent, but not by whom.
+        ours = [r.id for r in self._journal.live() if box_id in _inputs(Transaction.from_bytes(r.body))]
+        return not any([await self._view.node.in_mempool(tx_id) for tx_id in ours])
+
+    def outdate(self, intent: Intent) -> None:
+        """What is under way for an intent must not be mined if that can be helped: the next `transact` replaces it."""
+        self._outdated.update(record.id for record in self._journal.live() if record.intent == intent.key)
+
+    def _overdue(self, intent: Intent) -> TxRecord | None:
+        """The waiting transaction of an intent that is to be replaced by one with twice the fee.
+
+        Only those of a task are: each of them spends a box of its own, which the replacement spends too, so that never both are mined.
+        """
+        if intent.task_id is None:
+            return None
+        waiting = (r for r in self._journal.live() if r.intent == intent.key and r.status is TxStatus.PENDING)
+        record = next(waiting, None)
+        if record is None or 2 * record.fee > self._permit.spending.max_fee:
+            return None
+        waited = self._height - self._since.get(record.id, self._height)
+        return record if waited >= PATIENCE or record.id in self._outdated else None
 
     async def transact(self, intent: Intent, build: Build) -> TxRecord | None:
         """Build, sign, record and send; None when the intent is under way already, or `build` finds nothing to do.
@@ -71,9 +108,11 @@ class Submitter:
         DroppedError when the node's first answer shows that it can never be.
         """
         async with self._lock:
-            if self._journal.has_live(intent.key):
+            if self.busy(intent):
                 return None
-            situation = await self.situation()
+            old = self._overdue(intent)
+            gone = self._line_of(old)
+            situation = await self._situation(2 * old.fee if old else self._fee, gone)
             plan = build(situation)
             if plan is None:
                 return None
@@ -81,13 +120,38 @@ class Submitter:
             spent = Spent(self._journal.spent_since(HOUR), self._journal.spent_since(24 * HOUR))
             tx = self._signer.sign(plan, situation.tip.headers, info.parameters, permit=self._permit, spent=spent)
             record = self._record(intent, plan, tx)
-            self._journal.record(record)
+            self._replace(old, gone, record)
         log.info("signed", kind=plan.kind, tx=record.id, intent=intent.key)
         reason = await self._send(record)
         if reason is not None:
             # An error, so that whoever asked for it waits before he asks again.
             raise DroppedError(f"{plan.kind}: the node refuses {record.id}: {reason}")
         return record
+
+    def _replace(self, old: TxRecord | None, gone: Sequence[str], record: TxRecord) -> None:
+        """Journal a signed transaction, and that `old` gives way to it with all that was built on it."""
+        if old is None:
+            self._journal.record(record)
+            return
+        ours, theirs = (Transaction.from_bytes(r.body) for r in (record, old))
+        if not _inputs(ours) & _inputs(theirs):
+            raise InvariantError(f"{record.kind}: {record.id} shares no input with {old.id}, so both could be mined")
+        for child in gone[1:]:
+            self._journal.mark(child, TxStatus.REPLACED, note=f"its parent {old.id} is replaced")
+        self._journal.record(replace(record, replaces=old.id))
+        log.warning("replaced", kind=record.kind, tx=old.id, by=record.id, fee=record.fee)
+
+    def _line_of(self, record: TxRecord | None) -> list[str]:
+        """A transaction and those live ones of ours that were built on it, in the order of signing."""
+        if record is None:
+            return []
+        line, made = [record.id], {str(box.box_id) for box in Transaction.from_bytes(record.body).outputs}
+        for other in self._journal.live():
+            tx = Transaction.from_bytes(other.body)
+            if other.id not in line and made & _inputs(tx):
+                line.append(other.id)
+                made |= {str(box.box_id) for box in tx.outputs}
+        return line
 
     def _record(self, intent: Intent, plan: Plan, tx: Transaction) -> TxRecord:
         spent = outflow(self._permit, plan.inputs, plan.outputs)
@@ -96,7 +160,7 @@ class Submitter:
     async def confirmed(self, record: TxRecord, poll: float) -> int:
         """Follow until a transaction is in a block; its height. DroppedError when it can never be mined."""
         while True:
-            await self.follow(await self._view.tip())
+            await self.follow(await self._view.sync())
             now = next(tx for tx in self._journal.transactions() if tx.id == record.id)
             if now.status is TxStatus.DROPPED:
                 raise DroppedError(f"{now.kind}: {now.note}")
@@ -105,16 +169,27 @@ class Submitter:
             await asyncio.sleep(poll)
 
     async def follow(self, tip: Tip) -> None:
-        """Once for each new tip: what became of every live transaction, and send again what is not in a block."""
+        """Once for each new tip: what became of every transaction that may still be mined, and send again what is not in a block."""
         async with self._lock:
+            self._height = tip.height
+            for record in self._journal.replaced():
+                await self._follow_replaced(record, tip)
             for record in self._journal.live():
                 if self._journal.has_live(record.intent):  # else its parent was dropped on the way, and it with it
                     await self._follow(record, tip)
+            self._since = {r.id: self._since.get(r.id, tip.height) for r in self._journal.live()}
+            self._outdated &= self._since.keys()
+
+    async def _follow_replaced(self, record: TxRecord, tip: Tip) -> None:
+        height = await self._view.mined_at(record.id)
+        if height is not None:
+            # It was first after all: in the same commit the one that should have replaced it makes room.
+            log.info("mined", kind=record.kind, tx=record.id, height=height)
+            self._journal.mark(record.id, TxStatus.MINED, height=height)
 
     async def _follow(self, record: TxRecord, tip: Tip) -> None:
-        mined = await self._view.node.mined_at(record.id)
-        if mined is not None:
-            height = mined[0]
+        height = await self._view.mined_at(record.id)
+        if height is not None:
             status = TxStatus.FINAL if tip.next_height - height >= self._final_depth else TxStatus.MINED
             if (status, height) != (record.status, record.height):
                 self._journal.mark(record.id, status, height=height)
@@ -133,16 +208,21 @@ class Submitter:
         tx = Transaction.from_bytes(record.body)
         reach(f"submit {record.kind}: before")
         result = await self._view.node.submit(tx)
+        if result.answer is Answer.UNKNOWN:
+            await self._view.explorer.relay(tx)
         reach(f"submit {record.kind}: after")
         self._journal.count_send(record.id)
         if result.answer in (Answer.ACCEPTED, Answer.KNOWN):
             return None
         log.info("not accepted", kind=record.kind, tx=record.id, answer=str(result.answer), detail=result.detail)
         reason = None
-        if result.answer is Answer.REFUSED:
+        if result.answer is Answer.FEE:
+            self._outdated.add(record.id)
+        elif result.answer is Answer.REFUSED:
             reason = result.detail
         elif result.answer is Answer.MISSING_INPUT and (gone := await self._gone_input(record, tx)):
             reason = f"input {gone} is spent by another transaction"
+            self._view.doubt(gone)
         if reason is not None:
             self._drop(record, reason)
         return reason
@@ -155,8 +235,7 @@ class Submitter:
         node = self._view.node
         waiting = (record for record in self._journal.live() if record.status is TxStatus.PENDING)
         created = {str(box.box_id) for record in waiting for box in Transaction.from_bytes(record.body).outputs}
-        for tx_input in tx.inputs:
-            box_id = str(tx_input.box_id)
+        for box_id in _inputs(tx):
             if box_id in created or await node.box(box_id) is not None:
                 continue
             if await node.was_taken(box_id, by_other_than=record.id):
@@ -165,10 +244,12 @@ class Submitter:
 
     def _drop(self, record: TxRecord, reason: str) -> None:
         """End a transaction that can never be mined, and those of ours that were built on it."""
+        line = self._line_of(record)
         self._journal.mark(record.id, TxStatus.DROPPED, note=reason)
         log.warning("dropped", kind=record.kind, tx=record.id, reason=reason)
-        made = {str(box.box_id) for box in Transaction.from_bytes(record.body).outputs}
-        for other in self._journal.live():
-            inputs = {str(i.box_id) for i in Transaction.from_bytes(other.body).inputs}
-            if inputs & made:
-                self._drop(other, f"its parent {record.id} was dropped")
+        for child in line[1:]:
+            self._journal.mark(child, TxStatus.DROPPED, note=f"its parent {record.id} was dropped")
+
+
+def _inputs(tx: Transaction) -> set[str]:
+    return {str(tx_input.box_id) for tx_input in tx.inputs}

@@ -148,12 +148,21 @@ class ChainView:
             life = await self.life(task_id)
         return life, escrow
 
-    async def spender_height(self, sighting: Sighting) -> int | None:
-        """Height at which a box was spent; None while it is not."""
-        if sighting.spent_by is None:
-            return None
-        tx = await self.explorer.transaction(sighting.spent_by)
-        return tx["inclusionHeight"] if tx else None
+    async def sync(self) -> Tip:
+        """Bring what this view remembers up to the tip; a view that remembers nothing only looks."""
+        return await self.tip()
+
+    def doubt(self, box_id: str) -> None:
+        """The node does not have a box that was read. Here nothing is remembered that could be wrong."""
+
+    async def wallet(self, tree: bytes) -> list[ErgoBox]:
+        """Confirmed unspent boxes under a tree."""
+        return await self.explorer.unspent_by_address(address_of(tree, self.prefix))
+
+    async def mined_at(self, tx_id: str) -> int | None:
+        """Height of a transaction on the best chain."""
+        mined = await self.node.mined_at(tx_id)
+        return mined[0] if mined else None
 
     async def situation(
         self, tree: bytes, fee: int, unconfirmed: Iterable[tuple[Transaction, int | None]] = ()
@@ -165,13 +174,18 @@ class ChainView:
         """
         seen = await self.explorer.height()
         overlay = Overlay(tx for tx, height in unconfirmed if height is None or height > seen)
-        wallet = overlay.apply(await self.explorer.unspent_by_address(address_of(tree, self.prefix)), tree)
-        bonds = [bond for bond in await self.bonds(overlay) if bond.content.node == tree[3:]]
-        tip = await self.tip()
+        wallet = await self.wallet(tree)
+        bonds = await self.bonds(overlay)
+        return self._situation(await self.tip(), overlay.apply(wallet, tree), bonds, tree, fee)
+
+    def _situation(
+        self, tip: Tip, wallet: list[ErgoBox], bonds: Iterable[On[Bond]], tree: bytes, fee: int
+    ) -> Situation:
         # Plain boxes first, large ones first: fewer inputs, and tokens stay where they are.
         wallet.sort(key=lambda box: (len(box.tokens), -box.value))
+        mine = [bond for bond in bonds if bond.content.node == tree[3:]]
         market = Market(self.deployment, tip.next_height)
-        return Situation(tip, market, Funds(tuple(wallet), tree, fee), max(bonds, key=_stake, default=None))
+        return Situation(tip, market, Funds(tuple(wallet), tree, fee), max(mine, key=_stake, default=None))
 
     def _typed(self, content: type[C], boxes: Iterable[ErgoBox]) -> Iterable[On[C]]:
         for box in boxes:

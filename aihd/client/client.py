@@ -264,7 +264,7 @@ class Client:
         rating = now.life.rating
         if rating is None or post.mark is None or post.mark_salt is None:
             return
-        if await self.view.node.box(rating.id) is None or await self.view.node.is_spent_in_mempool(rating.id):
+        if await self.view.node.box(rating.id) is None or await self._submitter.contested(rating.id):
             return
         mark, salt, content = post.mark, bytes.fromhex(post.mark_salt), rating.content
         if now.where is Where.RELEASED and now.height < content.commit_deadline:

@@ -57,7 +57,7 @@ CONTENT_OF: Final[Mapping[Guard, type[Content]]] = {
     Guard.MINTER: Minter,
     Guard.TASK: TaskEscrow,
 }
-_GUARD_OF: Final = {content: guard for guard, content in CONTENT_OF.items()}
+GUARD_OF: Final = {content: guard for guard, content in CONTENT_OF.items()}
 C = TypeVar("C", bound=Content)
 
 
@@ -124,7 +124,7 @@ class Deployment:
 
     def read(self, content: type[C], box: ErgoBox) -> On[C]:
         """`box` as a typed box; BoxError when its script, tokens or registers are not those of a `content` of this deployment."""
-        guard = _GUARD_OF[content]
+        guard = GUARD_OF[content]
         if self.guard_of(box) is not guard:
             raise BoxError(f"box {box.box_id} does not stand under the {guard} guard of this deployment")
         found = On(box, content.read(box))

@@ -26,12 +26,12 @@ class Rate(Service):
     async def handle(self, task: Task, command: Command) -> None:
         engine = self.engine
         intent = Intent(str(command), task.id)
-        if engine.journal.has_live(intent.key):
+        if engine.submitter.busy(intent):
             return
         rating = (await engine.view.life(task.id)).rating
         if rating is None or await engine.view.node.box(rating.id) is None:
             return
-        if await engine.view.node.is_spent_in_mempool(rating.id):
+        if await engine.submitter.contested(rating.id):
             return  # the other side moves first; its successor box is ours to build on after the next block
         if command is Command.COMMIT and task.salt is None:
             # On the disk before anybody can see the commitment: a lost salt is a broken promise.

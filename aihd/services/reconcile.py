@@ -12,7 +12,9 @@ import structlog
 from aihd.chain.view import where_is
 from aihd.core.life import Life, Sighting
 from aihd.core.task import Command, Stage, State, Task, Where
+from aihd.protocol.boxes import ClaimedTask
 from aihd.services.engine import Engine, Service, guarded
+from aihd.services.settle import end_intent
 from aihd.services.watch import claim_intent
 
 log = structlog.get_logger()
@@ -27,7 +29,7 @@ class Reconcile(Service):
     def __init__(self, engine: Engine, poll: float) -> None:
         super().__init__(engine)
         self._poll = poll
-        self._refreshed: tuple[str, int] | None = None
+        self._seen = ""  # id of the newest header that was looked at to the end
         self.turned = time.monotonic()  # when the last look ended, well or not
 
     async def run(self) -> None:
@@ -39,20 +41,34 @@ class Reconcile(Service):
             await asyncio.sleep(self._poll)
 
     async def look(self) -> None:
-        """One look: remember the tip, follow our transactions, refresh every open task, and end what has ended."""
+        """One look: follow the chain and our transactions on it, refresh every open task, and end what has ended."""
         engine = self.engine
-        tip = await engine.view.tip()
-        moved = not engine.sighted or engine.tip.info.header_id != tip.info.header_id
-        engine.sighted[:] = [tip]
-        if moved:
+        tip = await engine.view.sync()
+        if tip.info.header_id != self._seen:
+            # Before the tip is sighted: a look that fails here is repeated, and nobody acts on half of it.
             await engine.submitter.follow(tip)
-        # Confirmed boxes change with blocks only; an explorer that lags behind the node is asked again when it catches up.
-        seen = (tip.info.header_id, await engine.view.explorer.height())
-        if seen != self._refreshed:
+            engine.sighted[:] = [tip]
+            await self._adopt()
             for task in engine.journal.open_tasks():
                 await self._refresh(task)
-            self._refreshed = seen
+            self._seen = tip.info.header_id
         await self.step()
+
+    async def _adopt(self) -> None:
+        """Take up what our bond has open and the journal does not know: it was lost, or restored from an old backup."""
+        engine = self.engine
+        for bond in await engine.view.bonds():
+            ours = bond.content.node == engine.signer.public_key
+            for task_id in bond.content.open_ids if ours else ():
+                if engine.journal.find(task_id) is not None:
+                    continue
+                claimed = (await engine.view.life(task_id)).claimed
+                if claimed is None:
+                    log.error("open in our bond, but no source shows its claim", task=task_id.hex())
+                    engine.view.doubt(bond.id)
+                    continue
+                engine.journal.add(_adopted(task_id, claimed.content))
+                log.warning("adopted", task=task_id.hex(), payment=claimed.content.payment)
 
     async def _refresh(self, task: Task) -> None:
         """Bring a task's record in line with the chain."""
@@ -78,6 +94,7 @@ class Reconcile(Service):
             )
             if where is Where.CLAIMED and _seed_changed(task, life):
                 log.warning("the claim moved to another block: run again", task=task.id.hex())
+                self.engine.submitter.outdate(end_intent(task.id))
                 changes.update(stage=Stage.INPUT, output_hash=None, params_hash=None, receipt_cid=None)
         if life.rating is not None:
             rating = life.rating.content
@@ -96,11 +113,11 @@ class Reconcile(Service):
         if where is Where.OPEN:
             return escrow.height if escrow else None
         if where is Where.LOST:
-            return await view.spender_height(escrow) if escrow else life.claim_height
-        if where is Where.SETTLED and life.rating is not None:
-            return await view.spender_height(Sighting(life.rating.box, None, None, life.rating_spent_by))
-        if where is Where.TIMED_OUT and life.claimed is not None:
-            return await view.spender_height(Sighting(life.claimed.box, None, None, life.claimed_spent_by))
+            return await view.mined_at(escrow.spent_by) if escrow and escrow.spent_by else life.claim_height
+        if where is Where.SETTLED and life.rating_spent_by is not None:
+            return await view.mined_at(life.rating_spent_by)
+        if where is Where.TIMED_OUT and life.claimed_spent_by is not None:
+            return await view.mined_at(life.claimed_spent_by)
         return life.since
 
     async def handle(self, task: Task, command: Command) -> None:
@@ -116,6 +133,22 @@ class Reconcile(Service):
             after = journal.update(task.id, "closed", final=True)
             self.engine.inputs.delete(task.id)
             log.info("closed", task=task.id.hex(), state=str(after.state))
+
+
+def _adopted(task_id: bytes, claimed: ClaimedTask) -> Task:
+    """A task as its claim tells it; the terms that only its escrow had are those that the claim took."""
+    window = claimed.exec_deadline - claimed.claim_height
+    return Task(
+        task_id,
+        claimed.service_hash,
+        claimed.input_commitment,
+        claimed.payment,
+        claimed.client,
+        claimed.claim_height,
+        window,
+        claimed.locator,
+        note="found on the chain",
+    )
 
 
 def _seed_changed(task: Task, life: Life) -> bool:

@@ -30,9 +30,8 @@ class Settle(Service):
 
     async def handle(self, task: Task, command: Command) -> None:
         engine = self.engine
-        # Release and failure spend the same box, so they are one intent: never both.
-        intent = Intent("end", task.id)
-        if engine.journal.has_live(intent.key):
+        intent = end_intent(task.id)
+        if engine.submitter.busy(intent):
             return
         claimed = (await engine.view.life(task.id)).claimed
         if claimed is None or await engine.view.node.box(claimed.id) is None:
@@ -60,3 +59,8 @@ class Settle(Service):
 
     def _signature(self, message: Callable[[bytes, bytes, bytes], bytes], task: Task, content: bytes) -> bytes:
         return self.engine.signer.sign_message(message(bytes.fromhex(self.engine.genesis_id), task.id, content))
+
+
+def end_intent(task_id: bytes) -> Intent:
+    """Release and failure spend the same box, so they are one intent: never both."""
+    return Intent("end", task_id)

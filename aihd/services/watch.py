@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import structlog
 
 from aihd.chain.submitter import Intent
@@ -27,43 +29,50 @@ class Watch(Service):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._looked_at = ""
-        self._declined: set[tuple[str, str]] = set()
+        self._at_work = 0
+        self._declined: dict[str, policy.Decline] = {}  # for good: nothing that may come can change it
 
     async def step(self) -> None:
         engine = self.engine
         if engine.stopping.is_set() or engine.tip.info.header_id == self._looked_at:
             return
-        situation = await engine.submitter.situation()
-        for task in await engine.view.escrows():
-            if engine.journal.find(task.raw_id) is None:
-                self._consider(task, situation)
+        open_now = {task.id: task for task in await engine.view.escrows()}
+        self._declined = {key: decline for key, decline in self._declined.items() if key in open_now}
+        fresh = [task for key, task in open_now.items() if key not in self._declined]
+        if fresh:
+            situation = await engine.submitter.situation()
+            known = {task.id: task for task in engine.journal.open_tasks()}
+            self._at_work = at_work(known.values())
+            for task in fresh:
+                if task.raw_id not in known:
+                    self._consider(task, situation)
         self._looked_at = engine.tip.info.header_id
 
     def _consider(self, task: On[TaskEscrow], situation: Situation) -> None:
-        decline = considered(self.engine, task, situation)
+        decline = considered(self.engine, task, situation, self._at_work)
         if decline is None:
             self._accept(task)
-        elif not decline.passing and (task.id, decline.code) not in self._declined:
-            self._declined.add((task.id, decline.code))
+        elif not decline.passing:
+            self._declined[task.id] = decline
             self.engine.journal.decline(decline.code, decline.sentence)
             log.info("declined", task=task.id, code=decline.code, reason=decline.sentence)
 
     def _accept(self, task: On[TaskEscrow]) -> None:
         terms = task.content
-        self.engine.journal.add(
-            Task(
-                task.raw_id,
-                terms.service_hash,
-                terms.input_commitment,
-                terms.payment,
-                terms.client,
-                terms.claim_deadline,
-                terms.exec_window,
-                terms.locator,
-            )
+        accepted = Task(
+            task.raw_id,
+            terms.service_hash,
+            terms.input_commitment,
+            terms.payment,
+            terms.client,
+            terms.claim_deadline,
+            terms.exec_window,
+            terms.locator,
         )
-        log.info("accepted", task=task.id, payment=terms.payment)
-        self.engine.pulse.beat()
+        if self.engine.journal.add(accepted):
+            self._at_work += 1
+            log.info("accepted", task=task.id, payment=terms.payment)
+            self.engine.pulse.beat()
 
 
 class Claim(Service):
@@ -75,15 +84,16 @@ class Claim(Service):
     async def handle(self, task: Task, command: Command) -> None:
         engine = self.engine
         intent = claim_intent(task.id)
-        if engine.stopping.is_set() or engine.journal.has_live(intent.key):
+        if engine.stopping.is_set() or engine.submitter.busy(intent):
             return
         box = await engine.view.node.box(task.id.hex())
-        if box is None or await engine.view.node.is_spent_in_mempool(task.id.hex()):
+        if box is None or await engine.submitter.contested(task.id.hex()):
             return  # a rival is first, or the node has not seen it yet; the next look decides
         escrow = engine.view.deployment.read(TaskEscrow, box)
 
         def build(situation: Situation) -> Plan | None:
-            decline = considered(engine, escrow, situation, ours=1)
+            others = at_work(engine.journal.open_tasks()) - 1
+            decline = considered(engine, escrow, situation, others)
             if decline is not None or situation.bond is None:
                 return None
             return plans.claim(situation.market, escrow, situation.bond, situation.funds)
@@ -95,14 +105,18 @@ def claim_intent(task_id: bytes) -> Intent:
     return Intent("claim", task_id)
 
 
-def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, *, ours: int = 0) -> policy.Decline | None:
-    """Policy's answer to a task now; `ours` of those at work are this one."""
+def at_work(tasks: Iterable[Task]) -> int:
+    """How many tasks keep us busy."""
+    return sum(1 for task in tasks if task.state in AT_WORK)
+
+
+def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, others: int) -> policy.Decline | None:
+    """Policy's answer to a task now; `others` is how many others are at work."""
     if situation.bond is None:
         return policy.Decline("no_bond", "this wallet has no bond; open one with `aihd bond open`", passing=True)
     if not can_fetch(task.content.locator):
         return policy.Decline(
             "locator", f"its input locator {task.content.locator[:40]!r} is of a kind not supported here"
         )
-    at_work = sum(1 for known in engine.journal.open_tasks() if known.state in AT_WORK) - ours
-    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, at_work)
+    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, others)
     return policy.consider(offer, engine.policy)

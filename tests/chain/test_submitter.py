@@ -119,8 +119,15 @@ async def test_transact__when__the_node_gives_no_verdict__then__on_the_disk_befo
             on_disk.append(len(journal.transactions()))
         return fault
 
-    async with faulty(place.world.devnet.node_url, broken) as proxy:
-        other = await place.world.party("stranger", node_urls=(proxy.url,))
+    def no_relay(request: object) -> str | None:
+        assert isinstance(request, aiohttp.web.BaseRequest)
+        return "500" if request.method == "POST" else None
+
+    async with (
+        faulty(place.world.devnet.node_url, broken) as proxy,
+        faulty(place.world.devnet.explorer_url, no_relay) as explorer,
+    ):
+        other = await place.world.party("stranger", node_urls=(proxy.url,), explorer_urls=(explorer.url,))
         record = await other.submitter.transact(Intent("one"), payment)
         assert record is not None
         assert on_disk == [1]
