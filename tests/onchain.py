@@ -161,21 +161,27 @@ Fault = Callable[[web.Request], str | None]
 
 @dataclass(slots=True)
 class Faulty:
-    """Forwards to a server, but for what `fault` names: "500", "html", "close", "hang", or "lost" (it arrives, its answer does not)."""
+    """Forwards to a server, but for what `fault` names: "500", "html", "close", "hang", or "lost" (it arrives, its answer does not).
+
+    What is asked for at one of the paths of `lies` is answered from there.
+    """
 
     url: str
     fault: Fault
     seen: list[tuple[str, str]]
+    lies: dict[str, object]
 
 
 @asynccontextmanager
 async def faulty(target: str, fault: Fault = lambda _: None) -> AsyncIterator[Faulty]:
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        proxy = Faulty("", fault, [])
+        proxy = Faulty("", fault, [], {})
 
         async def forward(request: web.Request) -> web.StreamResponse:
             proxy.seen.append((request.method, request.path))
+            if request.path in proxy.lies:
+                return web.json_response(proxy.lies[request.path])
             wrong = proxy.fault(request)
             if wrong == "500":
                 return web.json_response({"error": 500, "reason": "internal", "detail": "broken"}, status=500)

@@ -74,6 +74,10 @@ class Follower(ChainView):
         self._tip = tip
         return tip
 
+    def accept_fork(self) -> None:
+        """Forget the headers of the chain that we were on: the next `sync` takes what the node shows."""
+        self._headers.clear()
+
     def doubt(self, box_id: str) -> None:
         """The node does not have this box: if it is not gone at the next `sync` either, everything is listed anew."""
         self._doubted.add(box_id)
@@ -110,8 +114,7 @@ class Follower(ChainView):
         """Follow the node along `path`; False when the index cannot, and has to be made anew."""
         fork = path[0].height - 1 if path else tip.height
         if not path and fork < index.tip.height:
-            self.node.demote(reason := f"it went back from height {index.tip.height} to {fork}")
-            raise SourceError(f"{self.node.url}: {reason}")
+            raise self.node.demote(f"it went back from height {index.tip.height} to {fork}")
         stale = index.tip.height - index.base.height >= HISTORY
         if stale or fork < index.base.height or len(path) > CATCH_UP:
             return False
@@ -189,8 +192,7 @@ class Follower(ChainView):
         own = [bond.box for bond in index.typed(Bond) if bond.content.node == self._wallet[3:]]
         for box in own + index.unspent(self._wallet):
             if await self.node.box(str(box.box_id)) is None:
-                self.explorer.demote(reason := f"it lists box {box.box_id}, which the node does not have")
-                raise SourceError(f"{self.explorer.url}: {reason}")
+                raise self.explorer.demote(f"it lists box {box.box_id}, which the node does not have")
 
     # -- what is known at the tip of the last `sync`
 

@@ -98,9 +98,11 @@ class JsonSource:
         """The server that would be asked now, to name it in messages."""
         return self._ranked()[0].url
 
-    def demote(self, reason: str) -> None:
-        """What the server that is asked first now said turned out untrue: ask it after all others for a while."""
-        self._ranked()[0].lied(reason)
+    def demote(self, reason: str) -> LieError:
+        """What the server that is asked first now said turned out untrue: it is asked after all others for a while. The error to raise."""
+        server = self._ranked()[0]
+        server.lied(reason)
+        return LieError(f"{server.url}: {reason}")
 
     async def get(self, path: str, **params: str | int) -> Any:
         """The JSON at `path`; None for 404; SourceError otherwise."""

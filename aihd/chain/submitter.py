@@ -7,7 +7,7 @@ and a refusal ends a transaction only when one of its inputs is gone from the ch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,7 +26,7 @@ from aihd.store.journal import Journal, TxRecord, TxStatus
 log = structlog.get_logger()
 
 HOUR: Final = 3600
-PATIENCE: Final = 5  # blocks that a transaction may wait in the mempool before it is offered for twice the fee
+PATIENCE: Final = 5  # blocks that a transaction may wait in the mempool before it is offered for a higher fee
 Build = Callable[[Situation], Plan | None]
 
 
@@ -40,6 +40,18 @@ class Intent:
     @property
     def key(self) -> str:
         return f"{self.verb}:{self.task_id.hex()}" if self.task_id else self.verb
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A transaction to be replaced, with the ids of those built on it (`line`, itself first).
+
+    `fee` is what the replacement offers. A node weighs a transaction with its descendants, and takes another one instead only for more.
+    """
+
+    record: TxRecord
+    line: tuple[str, ...]
+    fee: int
 
 
 class DroppedError(TemporaryError):
@@ -87,19 +99,22 @@ class Submitter:
         """What is under way for an intent must not be mined if that can be helped: the next `transact` replaces it."""
         self._outdated.update(record.id for record in self._journal.live() if record.intent == intent.key)
 
-    def _overdue(self, intent: Intent) -> TxRecord | None:
-        """The waiting transaction of an intent that is to be replaced by one with twice the fee.
+    def _overdue(self, intent: Intent) -> Overdue | None:
+        """The waiting transaction of an intent that is to be replaced.
 
         Only those of a task are: each of them spends a box of its own, which the replacement spends too, so that never both are mined.
         """
         if intent.task_id is None:
             return None
-        waiting = (r for r in self._journal.live() if r.intent == intent.key and r.status is TxStatus.PENDING)
-        record = next(waiting, None)
-        if record is None or 2 * record.fee > self._permit.spending.max_fee:
+        live = self._journal.live()
+        record = next((r for r in live if r.intent == intent.key and r.status is TxStatus.PENDING), None)
+        if record is None:
             return None
+        line = self._line_of(record)
+        overdue = Overdue(record, tuple(line), record.fee + sum(r.fee for r in live if r.id in line))
         waited = self._height - self._since.get(record.id, self._height)
-        return record if waited >= PATIENCE or record.id in self._outdated else None
+        due = waited >= PATIENCE or record.id in self._outdated
+        return overdue if due and overdue.fee <= self._permit.spending.max_fee else None
 
     async def transact(self, intent: Intent, build: Build) -> TxRecord | None:
         """Build, sign, record and send; None when the intent is under way already, or `build` finds nothing to do.
@@ -111,8 +126,7 @@ class Submitter:
             if self.busy(intent):
                 return None
             old = self._overdue(intent)
-            gone = self._line_of(old)
-            situation = await self._situation(2 * old.fee if old else self._fee, gone)
+            situation = await self._situation(old.fee if old else self._fee, old.line if old else ())
             plan = build(situation)
             if plan is None:
                 return None
@@ -120,7 +134,7 @@ class Submitter:
             spent = Spent(self._journal.spent_since(HOUR), self._journal.spent_since(24 * HOUR))
             tx = self._signer.sign(plan, situation.tip.headers, info.parameters, permit=self._permit, spent=spent)
             record = self._record(intent, plan, tx)
-            self._replace(old, gone, record)
+            self._replace(old, record)
         log.info("signed", kind=plan.kind, tx=record.id, intent=intent.key)
         reason = await self._send(record)
         if reason is not None:
@@ -128,23 +142,23 @@ class Submitter:
             raise DroppedError(f"{plan.kind}: the node refuses {record.id}: {reason}")
         return record
 
-    def _replace(self, old: TxRecord | None, gone: Sequence[str], record: TxRecord) -> None:
+    def _replace(self, old: Overdue | None, record: TxRecord) -> None:
         """Journal a signed transaction, and that `old` gives way to it with all that was built on it."""
         if old is None:
             self._journal.record(record)
             return
-        ours, theirs = (Transaction.from_bytes(r.body) for r in (record, old))
+        ours, theirs = (Transaction.from_bytes(r.body) for r in (record, old.record))
         if not _inputs(ours) & _inputs(theirs):
-            raise InvariantError(f"{record.kind}: {record.id} shares no input with {old.id}, so both could be mined")
-        for child in gone[1:]:
-            self._journal.mark(child, TxStatus.REPLACED, note=f"its parent {old.id} is replaced")
-        self._journal.record(replace(record, replaces=old.id))
-        log.warning("replaced", kind=record.kind, tx=old.id, by=record.id, fee=record.fee)
+            raise InvariantError(
+                f"{record.kind}: {record.id} shares no input with {old.record.id}, so both could be mined"
+            )
+        for child in old.line[1:]:
+            self._journal.mark(child, TxStatus.REPLACED, note=f"its parent {old.record.id} is replaced")
+        self._journal.record(replace(record, replaces=old.record.id))
+        log.warning("replaced", kind=record.kind, tx=old.record.id, by=record.id, fee=record.fee)
 
-    def _line_of(self, record: TxRecord | None) -> list[str]:
+    def _line_of(self, record: TxRecord) -> list[str]:
         """A transaction and those live ones of ours that were built on it, in the order of signing."""
-        if record is None:
-            return []
         line, made = [record.id], {str(box.box_id) for box in Transaction.from_bytes(record.body).outputs}
         for other in self._journal.live():
             tx = Transaction.from_bytes(other.body)

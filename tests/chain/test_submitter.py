@@ -17,10 +17,10 @@ from onchain import DEPTH, PURSE, World, faulty, is_submit, market
 from aihd.chain.explorer import Explorer
 from aihd.chain.node import Node
 from aihd.chain.signer import SigningError
-from aihd.chain.submitter import DroppedError, Intent, Submitter
+from aihd.chain.submitter import PATIENCE, DroppedError, Intent, Submitter
 from aihd.chain.view import ChainView, Situation
-from aihd.client.party import Party
-from aihd.errors import AihdError
+from aihd.client.party import MAX_FEE, Party
+from aihd.errors import AihdError, InvariantError
 from aihd.protocol import plans
 from aihd.protocol.funding import Funds, InsufficientFundsError, Output, Plan
 from aihd.store.journal import Journal, TxRecord, TxStatus
@@ -317,3 +317,134 @@ async def test_transact__when__the_chain_source_is_silent__then__an_error_and_no
         with pytest.raises(AihdError, match="gave no answer"):
             await other.submitter.transact(Intent("one"), payment)
         assert other.journal.transactions() == []
+
+
+# ---------------------------------------------------------------- replacement
+
+TASK = b"\x07" * 32
+
+
+async def pay_for(place: Place, verb: str = "claim", value: int = ERG) -> TxRecord | None:
+    return await place.me.submitter.transact(Intent(verb, TASK), paying(value))
+
+
+async def passed_over(place: Place, blocks: int) -> None:
+    """Blocks whose miner takes nothing from the mempool."""
+    for _ in range(blocks):
+        place.world.chain.mine(transactions=())
+        await place.follow()
+
+
+@pytest.mark.asyncio
+async def test_transact__when__a_task_transaction_waits_too_long__then__replaced_for_a_higher_fee(
+    place: Place,
+) -> None:
+    first = await pay_for(place)
+    assert first is not None
+    child = await place.pay("child")
+    assert child is not None
+    await passed_over(place, PATIENCE)
+    assert place.me.submitter.busy(Intent("claim", TASK))
+    assert await pay_for(place) is None
+    await passed_over(place, 1)
+    assert not place.me.submitter.busy(Intent("claim", TASK))
+    assert place.me.submitter.busy(Intent("child")), "what is not a task's is left to wait"
+    second = await pay_for(place)
+    assert second is not None
+    assert (second.fee, first.fee, child.fee) == (3 * FEE, FEE, FEE), "a node counts the child's fee for its parent"
+    assert inputs_of(first) & inputs_of(second)
+    assert [tx.status for tx in place.me.journal.transactions()] == [
+        TxStatus.REPLACED,
+        TxStatus.REPLACED,
+        TxStatus.PENDING,
+    ]
+    assert second.id in place.pool() and first.id not in place.pool()
+    place.world.chain.mine()
+    await place.follow()
+    assert place.world.balance(YOU.tree) == ERG
+    assert place.world.balance(ME.tree) == PURSE - ERG - 3 * FEE
+    # The child's intent is free: it can be paid anew, from what is there now.
+    assert await place.pay("child") is not None
+
+
+@pytest.mark.asyncio
+async def test_follow__when__the_replaced_one_is_mined_after_all__then__it_takes_the_place_back(place: Place) -> None:
+    first = await pay_for(place)
+    assert first is not None
+    await passed_over(place, PATIENCE + 1)
+    second = await pay_for(place)
+    assert second is not None
+    place.world.chain.mine(transactions=(Transaction.from_bytes(first.body),))
+    await place.follow()
+    await place.follow()
+    assert [tx.status for tx in place.me.journal.transactions()] == [TxStatus.MINED, TxStatus.REPLACED]
+    assert place.me.submitter.busy(Intent("claim", TASK))
+    assert place.world.balance(YOU.tree) == ERG
+    # A reorg gives it back to the mempool, and it is ours to bring home again.
+    place.world.chain.reorg(1, lose=True)
+    await place.follow()
+    assert [tx.status for tx in place.me.journal.transactions()] == [TxStatus.PENDING, TxStatus.REPLACED]
+    assert place.pool() == [first.id]
+    place.world.chain.mine(DEPTH + 1)
+    await place.follow()
+    assert [tx.status for tx in place.me.journal.transactions()] == [TxStatus.FINAL, TxStatus.REPLACED]
+    assert place.me.journal.replaced() == []
+
+
+@pytest.mark.asyncio
+async def test_transact__when__outdated__then__replaced_at_once_and_never_over_the_fee_limit(place: Place) -> None:
+    fees = []
+    for _ in range(6):
+        place.me.submitter.outdate(Intent("claim", TASK))
+        record = await pay_for(place)
+        if record is not None:
+            fees.append(record.fee)
+    assert fees == [FEE, 2 * FEE, 4 * FEE, 8 * FEE, 16 * FEE]
+    assert 32 * FEE > MAX_FEE >= 16 * FEE
+    assert len(place.pool()) == 1
+
+
+@pytest.mark.asyncio
+async def test_transact__when__the_new_one_shares_no_input__then__refused_and_nothing_is_journaled(
+    place: Place,
+) -> None:
+    place.world.fund(ME, PURSE)
+    first = await pay_for(place)
+    assert first is not None
+    place.me.submitter.outdate(Intent("claim", TASK))
+
+    def elsewhere(situation: Situation) -> Plan:
+        others = [box for box in situation.funds.boxes if str(box.box_id) not in inputs_of(first)]
+        assert others
+        return payment(replace(situation, funds=replace(situation.funds, boxes=tuple(others))))
+
+    before = place.me.journal.transactions()
+    with pytest.raises(InvariantError, match="shares no input"):
+        await place.me.submitter.transact(Intent("claim", TASK), elsewhere)
+    assert place.me.journal.transactions() == before
+
+
+@pytest.mark.asyncio
+async def test_contested__when__a_box_is_spent_in_the_mempool__then__by_us_is_no_contest(place: Place) -> None:
+    situation = await place.me.submitter.situation()
+    box_id = str(situation.funds.boxes[0].box_id)
+    rival = sign(ME, place.world.deployment, payment(situation, 7 * ERG), situation.tip.headers)
+    assert not await place.me.submitter.contested(box_id)
+    assert await place.pay("one")
+    assert not await place.me.submitter.contested(box_id)
+    place.world.chain.pool.clear()
+    place.world.chain.submit(rival)
+    assert await place.me.submitter.contested(box_id)
+
+
+@pytest.mark.asyncio
+async def test_transact__when__no_node_answers__then__the_explorer_takes_it(place: Place) -> None:
+    async with faulty(place.world.devnet.node_url, lambda r: "500" if is_submit(r) else None) as proxy:
+        other = await place.world.party("stranger", node_urls=(proxy.url,))
+        record = await other.submitter.transact(Intent("one"), payment)
+        assert record is not None
+        assert place.pool() == [record.id]
+
+
+def inputs_of(record: TxRecord) -> set[str]:
+    return {str(i.box_id) for i in Transaction.from_bytes(record.body).inputs}
