@@ -57,15 +57,16 @@ CONNECT_FOR: Final = 30.0  # seconds that a started instance may take to listen
 GATEWAY_CLIENT: Final = "gateway_client"  # the client id that nodo gave us, kept in the journal
 
 
-async def run(settings: Settings, env: Mapping[str, str]) -> None:
+async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool = False) -> None:
     """Run the daemon until it is told to stop: the first TERM or INT drains, the second cancels what runs.
 
+    `accept_fork`: the chain that the node shows is the right one, even if it left the one known here long ago.
     ConfigError, TemporaryError or DependencyError when it cannot start.
     """
     told = _Signals()
     notifier = Notifier(env)
     async with AsyncExitStack() as stack:
-        engine = await _engine(settings, stack)
+        engine = await _engine(settings, stack, accept_fork)
         runtime = await _runtime(settings, engine, stack)
         reconcile = Reconcile(engine, settings.chain.poll)
         report = Report(engine, reconcile)
@@ -93,7 +94,7 @@ async def run(settings: Settings, env: Mapping[str, str]) -> None:
     log.info("stopped")
 
 
-async def _engine(settings: Settings, stack: AsyncExitStack) -> Engine:
+async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) -> Engine:
     """Lock, journal, key, market and chain, each checked against the others."""
     stack.enter_context(process_lock(settings.lock_file))
     journal = stack.enter_context(Journal(settings.database))
@@ -109,6 +110,8 @@ async def _engine(settings: Settings, stack: AsyncExitStack) -> Engine:
     view = Follower(
         node, explorer, deployment, signer.tree, journal, lambda: (task.id for task in journal.open_tasks())
     )
+    if accept_fork:
+        view.accept_fork()
     await view.check(record.genesis_id)
     await view.audit()
     journal.bind(genesis=record.genesis_id, wallet=signer.public_key.hex(), market=deployment.id)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from ergo_lib_python.transaction import Transaction
 from offchain import ERG, FEE, digest
-from onchain import NodeRig, World, market, node_rig, order
+from onchain import POLL, NodeRig, World, followed, market, node_rig, order
 
 from aihd.chain.submitter import Intent
 from aihd.client.client import Client
@@ -26,7 +27,13 @@ from aihd.protocol import envelope, plans
 from aihd.protocol.boxes import TaskEscrow
 from aihd.protocol.constants import RECEIPT_VALUE, VERSION
 from aihd.protocol.hashes import input_commitment
-from aihd.services.engine import Offered
+from aihd.services.engine import Offered, Pulse
+from aihd.services.execute import Execute
+from aihd.services.rate import Rate
+from aihd.services.reconcile import Reconcile
+from aihd.services.settle import Settle
+from aihd.services.watch import Claim, Watch
+from aihd.store.journal import Journal, TxStatus
 
 SALT = digest("salt")
 
@@ -277,3 +284,61 @@ async def test_task__when__a_reorg_moves_the_claim_while_it_runs__then__run_agai
     output = stage.world.folder / "output"
     await stage.client.fetch(task_id, output)
     assert [f for f in await stage.client.verify(task_id, output, {}) if not f.holds] == []
+
+
+@pytest.mark.asyncio
+async def test_release__when__a_reorg_moves_the_claim_under_it__then__replaced_by_one_with_the_new_seed(
+    stage: Place,
+) -> None:
+    task_id = await stage.claimed()
+    await stage.client.deliver(task_id)
+    node, chain = stage.node, stage.world.chain
+    await node.turn()
+    await node.execute.drained()
+    await node.turn()  # the release waits in the mempool
+    (first,) = [tx for tx in node.engine.journal.transactions(task_id) if tx.kind == "release"]
+    assert [entry.view.tx_id for entry in chain.pool] == [first.id]
+    (claim,) = [tx for tx in node.engine.journal.transactions(task_id) if tx.kind == "claim"]
+    chain.reorg(1, transactions=(Transaction.from_bytes(claim.body),))
+    await node.look()
+    assert stage.state(task_id) is State.READY
+    await node.turn()
+    await node.execute.drained()
+    await node.turn()
+    first, second = (tx for tx in node.engine.journal.transactions(task_id) if tx.kind == "release")
+    assert (first.status, second.status, second.replaces) == (TxStatus.REPLACED, TxStatus.PENDING, first.id)
+    await node.work(lambda: stage.state(task_id) is State.RELEASED)
+    output = stage.world.folder / "output"
+    await stage.client.fetch(task_id, output)
+    assert [f for f in await stage.client.verify(task_id, output, {}) if not f.holds] == []
+
+
+@pytest.mark.asyncio
+async def test_look__when__the_journal_is_an_older_one__then__claimed_tasks_are_taken_up_and_paid(stage: Place) -> None:
+    backup = stage.world.folder / "backup.sqlite"
+    stage.node.engine.journal.backup(backup)
+    body = b"".join(envelope.encode({}, [b"one two two"]))
+    task_id = await stage.post_with_locator(data_locator(SALT + body), input_commitment(SALT, [body]))
+    await stage.node.work(lambda: stage.claims(task_id) == 1)
+    with Journal(backup) as old:
+        assert old.find(task_id) is None
+        rig = restored(stage.node, old)
+        await rig.look()
+        task = old.task(task_id)
+        assert (task.state, task.payment, task.note) == (State.AWAITING_INPUT, ERG // 10, "found on the chain")
+        await rig.work(lambda: old.task(task_id).state is State.RELEASED)
+        assert [tx.kind for tx in old.transactions(task_id)][:1] == ["release"], "nothing is claimed or paid twice"
+        assert old.audit() == []
+        await rig.execute.cancel()
+    assert stage.claims(task_id) == 1
+
+
+def restored(node: NodeRig, journal: Journal) -> NodeRig:
+    """The same daemon on another journal."""
+    who = followed(replace(node.party, journal=journal))
+    engine = replace(
+        node.engine, view=who.view, submitter=who.submitter, journal=journal, health={}, sighted=[], pulse=Pulse()
+    )
+    execute, reconcile = Execute(engine, node.execute._runtime, node.execute._group), Reconcile(engine, POLL)
+    services = (Watch(engine), Claim(engine), execute, Settle(engine, None), Rate(engine))
+    return NodeRig(node.world, who, engine, reconcile, execute, services)
