@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 import structlog
@@ -30,32 +31,37 @@ class Watch(Service):
         super().__init__(engine)
         self._looked_at = ""
         self._at_work = 0
-        self._declined: dict[str, policy.Decline] = {}  # for good: nothing that may come can change it
+        self._declined: set[str] = set()  # for good: nothing that may come can change it
 
     async def step(self) -> None:
         engine = self.engine
         if engine.stopping.is_set() or engine.tip.info.header_id == self._looked_at:
             return
         open_now = {task.id: task for task in await engine.view.escrows()}
-        self._declined = {key: decline for key, decline in self._declined.items() if key in open_now}
+        self._declined &= open_now.keys()
         fresh = [task for key, task in open_now.items() if key not in self._declined]
         if fresh:
             situation = await engine.submitter.situation()
-            known = {task.id: task for task in engine.journal.open_tasks()}
-            self._at_work = at_work(known.values())
+            mine = engine.journal.open_tasks()
+            known, self._at_work = {task.id for task in mine}, at_work(mine)
+            declined: defaultdict[str, list[str]] = defaultdict(list)
             for task in fresh:
-                if task.raw_id not in known:
-                    self._consider(task, situation)
+                if task.raw_id not in known and (decline := self._consider(task, situation)) is not None:
+                    declined[decline.code].append(decline.sentence)
+            for code, sentences in declined.items():
+                engine.journal.decline(code, sentences[-1], len(sentences))
         self._looked_at = engine.tip.info.header_id
 
-    def _consider(self, task: On[TaskEscrow], situation: Situation) -> None:
+    def _consider(self, task: On[TaskEscrow], situation: Situation) -> policy.Decline | None:
+        """Accept a task, or remember that it is declined for good and return why."""
         decline = considered(self.engine, task, situation, self._at_work)
         if decline is None:
             self._accept(task)
         elif not decline.passing:
-            self._declined[task.id] = decline
-            self.engine.journal.decline(decline.code, decline.sentence)
+            self._declined.add(task.id)
             log.info("declined", task=task.id, code=decline.code, reason=decline.sentence)
+            return decline
+        return None
 
     def _accept(self, task: On[TaskEscrow]) -> None:
         terms = task.content

@@ -254,7 +254,7 @@ class Journal:
         return [_task(row) for row in self._db.execute("SELECT * FROM tasks WHERE final = 0 ORDER BY rowid")]
 
     def tasks(self, limit: int = 1000) -> list[Task]:
-        """The newest tasks, newest first."""
+        """The newest tasks, newest first; all of them with a limit of -1."""
         return [_task(row) for row in self._db.execute("SELECT * FROM tasks ORDER BY rowid DESC LIMIT ?", (limit,))]
 
     def states(self) -> dict[State, int]:
@@ -380,11 +380,13 @@ class Journal:
 
     # -- declines and events
 
-    def decline(self, code: str, sentence: str) -> None:
+    def decline(self, code: str, sentence: str, times: int = 1) -> None:
+        """Count a reason; `sentence` is the newest example of it."""
         with self._atomic() as db:
             db.execute(
-                "INSERT INTO declines VALUES (?, 1, ?) ON CONFLICT (code) DO UPDATE SET count = count + 1, last = excluded.last",
-                (code, sentence),
+                "INSERT INTO declines VALUES (?, ?, ?) "
+                "ON CONFLICT (code) DO UPDATE SET count = count + excluded.count, last = excluded.last",
+                (code, times, sentence),
             )
 
     def declines(self) -> dict[str, tuple[int, str]]:
