@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from aihd.cli import operate
+from aihd.cli import admin, explain, operate
 from aihd.cli.bond import bond_app
+from aihd.cli.check import check
 from aihd.cli.contracts import contracts_app
 from aihd.cli.devnet import devnet_app
+from aihd.cli.init import init
 from aihd.cli.task import task_app
+from aihd.cli.tasks import tasks_app
 from aihd.cli.wallet import wallet_app
 from aihd.errors import AihdError, Exit
 
@@ -23,9 +27,20 @@ app = typer.Typer(
     help="Sidecar of a Celaut node for the AIH task market on Ergo.",
     epilog=f"Exit codes: {operate.EXIT_CODES}.",
 )
+app.command()(init)
+app.command()(check)
 app.command()(operate.run)
 app.command()(operate.status)
+app.command()(admin.pause)
+app.command()(admin.resume)
+app.command()(admin.drain)
+app.command()(admin.backup)
+app.command()(explain.explain)
+app.command()(explain.earnings)
+app.command()(explain.policy)
+app.command()(admin.version)
 app.command()(operate.demo)
+app.add_typer(tasks_app, name="tasks")
 app.add_typer(operate.config_app, name="config")
 app.add_typer(wallet_app, name="wallet")
 app.add_typer(bond_app, name="bond")
@@ -34,10 +49,10 @@ app.add_typer(contracts_app, name="contracts")
 app.add_typer(devnet_app, name="devnet")
 
 
-def main() -> None:
-    """Run the command line; every error of ours becomes one line on stderr and its exit code."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line, this process's own unless given; every error of ours becomes one line on stderr and its exit code."""
     try:
-        code = app(standalone_mode=False)
+        code = app(args=arguments, standalone_mode=False)
     except AihdError as error:
         _fail(str(error), error.exit_code)
     except TyperException as error:

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from aihd.cli.admin import limits_of
 from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of
 from aihd.config import config_example
-from aihd.core.task import Limits
 from aihd.errors import Exit
 from aihd.protocol.units import format_erg
 
@@ -41,15 +41,12 @@ def status(
     from aihd.services.report import status_on_disk
 
     settings = settings_of(config)
-    limits = Limits(
-        settings.chain.final_depth, settings.policy.claim_margin_blocks, settings.policy.release_margin_blocks
-    )
     if not settings.database.exists():
         if not quiet:
             print(f"aihd has not run here yet: there is no {settings.database}", file=sys.stderr)
         return int(Exit.UNHEALTHY)
     running = is_locked(settings.lock_file)
-    document = status_on_disk(settings.database, limits, running=running)
+    document = status_on_disk(settings.database, limits_of(settings), running=running)
     if as_json:
         print(json.dumps(document, indent=2))
     elif not quiet:

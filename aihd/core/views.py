@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from aihd.core.task import DEADLINES, FINAL, OWED, Limits, State, Task
+from aihd.errors import InvariantError
 from aihd.protocol.units import format_erg
 
 
@@ -33,7 +34,10 @@ class WalletFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything a status is made of. `height` is the tip's; `troubles` maps a loop to what ails it."""
+    """Everything a status is made of. `height` is the tip's; `troubles` maps a loop to what ails it.
+
+    `newest` are the last tasks, newest first; `paused` and `restored` are the times since when, or None.
+    """
 
     running: bool
     market: str
@@ -44,10 +48,13 @@ class Facts:
     declines: Mapping[str, tuple[int, str]]
     troubles: Mapping[str, str]
     limits: Limits
+    newest: tuple[Task, ...] = ()
+    paused: str | None = None
+    restored: str | None = None
 
 
 def status(facts: Facts) -> dict[str, Any]:
-    """The status document: verdict and sentence, service, wallet, tasks, issues. Amounts are nanoERG."""
+    """The status document: verdict and sentence, service, wallet, tasks, newest tasks, issues. Amounts are nanoERG."""
     issues = list(_issues(facts))
     at_risk = sum(issue.get("at_risk", 0) for issue in issues)
     verdict = Verdict.ERROR if at_risk else Verdict.ISSUES if issues else Verdict.HEALTHY
@@ -55,6 +62,8 @@ def status(facts: Facts) -> dict[str, Any]:
     return {
         "verdict": str(verdict),
         "sentence": _sentence(facts, issues, at_risk, owed),
+        "paused": facts.paused,
+        "restored": facts.restored,
         "service": {"running": facts.running, "height": facts.height, "market": facts.market},
         "wallet": _wallet(facts.wallet, owed),
         "tasks": {
@@ -62,7 +71,28 @@ def status(facts: Facts) -> dict[str, Any]:
             "states": {str(state): facts.states[state] for state in State if facts.states.get(state)},
             "declined": {code: {"count": count, "last": last} for code, (count, last) in facts.declines.items()},
         },
+        "newest": [_line(task, facts.limits) for task in facts.newest],
         "issues": issues,
+    }
+
+
+def deadline(task: Task, limits: Limits) -> int | None:
+    """The height up to which its state may last; None for an end, and where the chain has not yet told what it follows from."""
+    rule = None if task.state in FINAL else DEADLINES[task.state]
+    try:
+        return rule(task, limits) if rule else None
+    except InvariantError:
+        return None
+
+
+def _line(task: Task, limits: Limits) -> dict[str, Any]:
+    return {
+        "id": task.id.hex(),
+        "state": str(task.state),
+        "service": task.service_hash.hex(),
+        "payment": task.payment,
+        "deadline": deadline(task, limits),
+        "note": task.note,
     }
 
 
@@ -83,6 +113,12 @@ def _wallet(wallet: WalletFacts | None, owed: int) -> dict[str, Any]:
 def _issues(facts: Facts) -> Iterable[dict[str, Any]]:
     if not facts.running:
         yield {"what": "service", "reason": f"aihd is not running; {len(facts.open_tasks)} tasks are open"}
+    if facts.restored:
+        yield {
+            "what": "database",
+            "reason": f"it was put back from the backup of {facts.restored}; what happened since is not known until the "
+            "chain has been looked at in full",
+        }
     for name, reason in sorted(facts.troubles.items()):
         yield {"what": f"{name} loop", "reason": reason}
     for task in facts.open_tasks:
@@ -104,7 +140,9 @@ def _note(task: Task) -> str:
 def _sentence(facts: Facts, issues: list[dict[str, Any]], at_risk: int, owed: int) -> str:
     paid = facts.states.get(State.PAID, 0)
     if at_risk:
-        return f"{format_erg(at_risk)} are at risk: {issues[0]['what']}: {issues[0]['reason']}"
+        worst = max(issues, key=lambda issue: issue.get("at_risk", 0))
+        return f"{format_erg(at_risk)} are at risk: {worst['what']}: {worst['reason']}"
     if issues:
         return f"{issues[0]['what']}: {issues[0]['reason']}"
-    return f"{len(facts.open_tasks)} tasks open, {paid} paid, {format_erg(owed)} owed to us."
+    paused = f"Paused since {facts.paused}: no new task is taken. " if facts.paused else ""
+    return f"{paused}{len(facts.open_tasks)} tasks open, {paid} paid, {format_erg(owed)} owed to us."

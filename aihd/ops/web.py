@@ -1,4 +1,4 @@
-"""The page for operators: /healthz, /readyz, /status.json and /metrics.
+"""The page for operators: / for people, /healthz, /readyz, /status.json and /metrics.
 
 Promise: it only reads (GET and HEAD, nothing else is routed), and listens only where it was told.
 """
@@ -10,7 +10,8 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -19,6 +20,12 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from aihd.errors import ConfigError, TemporaryError, one_line
 
 Status = Mapping[str, Any]
+PAGE: Final = Path(__file__).with_name("dashboard.html")
+# The page is one file and asks nobody but us; what stands in it cannot be made to.
+POLICY: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; connect-src 'self'; "
+    "frame-ancestors 'none'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +49,16 @@ def ops_app(
         document = status()
         return web.json_response(await document if inspect.isawaitable(document) else document)
 
+    page = PAGE.read_text(encoding="utf-8")
+
+    async def dashboard(_request: web.Request) -> web.Response:
+        return web.Response(text=page, content_type="text/html", headers={"Content-Security-Policy": POLICY})
+
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application(middlewares=[_headers])
+    app.router.add_get("/", dashboard)
     app.router.add_get("/healthz", _answer(healthy))
     app.router.add_get("/readyz", _answer(ready))
     app.router.add_get("/status.json", status_json)

@@ -89,6 +89,10 @@ class Engine:
     def tip(self) -> Tip:
         return self.sighted[-1]
 
+    def takes_nothing_new(self) -> bool:
+        """Whether no task is to be accepted or claimed now: we stop, or the operator said `aihd pause`."""
+        return self.stopping.is_set() or self.journal.paused() is not None
+
 
 class Service:
     """One loop. Subclasses set `name` and `commands` and define `handle`."""

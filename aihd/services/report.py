@@ -26,6 +26,7 @@ log = structlog.get_logger()
 KEY: Final = "report"
 SILENCE: Final = 600.0  # seconds without a look at the chain after which we are not healthy
 EVERY: Final = 1.0
+NEWEST: Final = 20  # tasks that a status names one by one
 REFRESH: Final = 60.0  # seconds after which the wallet is read again though there is no new block
 
 
@@ -113,7 +114,16 @@ def facts_of(
         journal.declines(),
         dict(troubles),
         limits,
+        tuple(journal.tasks(NEWEST)),
+        journal.paused(),
+        journal.restored_from(),
     )
+
+
+def last_height(journal: Journal) -> int | None:
+    """The tip's height when the daemon last wrote its facts down; None when it never did."""
+    height = json.loads(journal.meta().get(KEY, "{}")).get("height")
+    return height if isinstance(height, int) else None
 
 
 def status_on_disk(database: Path, limits: Limits, *, running: bool) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Watch(Service):
 
     async def step(self) -> None:
         engine = self.engine
-        if engine.stopping.is_set() or engine.tip.info.header_id == self._looked_at:
+        if engine.takes_nothing_new() or engine.tip.info.header_id == self._looked_at:
             return
         open_now = {task.id: task for task in await engine.view.escrows()}
         self._declined &= open_now.keys()
@@ -90,7 +90,7 @@ class Claim(Service):
     async def handle(self, task: Task, command: Command) -> None:
         engine = self.engine
         intent = claim_intent(task.id)
-        if engine.stopping.is_set() or engine.submitter.busy(intent):
+        if engine.takes_nothing_new() or engine.submitter.busy(intent):
             return
         box = await engine.view.node.box(task.id.hex())
         if box is None or await engine.submitter.contested(task.id.hex()):

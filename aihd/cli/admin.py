@@ -1,0 +1,118 @@
+"""Verbs of an operator about the daemon as a whole: backup, pause, resume, drain, version."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from aihd.cli.common import ConfigOption, settings_of
+from aihd.config import Settings
+from aihd.core.task import Limits
+from aihd.errors import ConfigError, TemporaryError
+from aihd.ops.lock import is_locked
+from aihd.store.backup import back_up
+from aihd.store.journal import PAUSED, Journal
+
+LOOK: Final = 0.1  # seconds between two looks whether the daemon has left
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The margins of the configuration, as the task table wants them."""
+    rules = settings.policy
+    return Limits(settings.chain.final_depth, rules.claim_margin_blocks, rules.release_margin_blocks)
+
+
+def journal_of(settings: Settings, *, guest: bool = False) -> Journal:
+    """The journal beside the daemon, to read, or to write as its guest; ConfigError where aihd never ran."""
+    if not settings.database.exists():
+        raise ConfigError(f"aihd has not run here yet: there is no {settings.database}")
+    return Journal(settings.database, read_only=not guest, guest=guest)
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="the file to write; never overwritten")], config: ConfigOption = None
+) -> None:
+    """Copy the database, while the daemon runs or not. The copy holds what must stay secret until tasks are rated: keep it safe.
+
+    To restore: stop the daemon, put the copy in place of aihd.sqlite, remove aihd.sqlite-wal and aihd.sqlite-shm, start. The key is not in
+    the database: back up the wallet's file too.
+    """
+    settings = settings_of(config)
+    if not settings.database.exists():
+        raise ConfigError(f"aihd has not run here yet: there is no {settings.database}")
+    back_up(settings.database, file.absolute())
+    print(f"{file} holds the database as of now ({file.stat().st_size} bytes)")
+
+
+def pause(config: ConfigOption = None) -> None:
+    """Take no new task; what was claimed is brought to its end. Holds over restarts, until `aihd resume`."""
+    with journal_of(settings_of(config), guest=True) as journal:
+        since = journal.paused()
+        if since is None:
+            journal.remember(PAUSED, datetime.now(UTC).isoformat(timespec="seconds"))
+        print("paused: no new task is taken" if since is None else f"is paused already, since {since}")
+
+
+def resume(config: ConfigOption = None) -> None:
+    """Take new tasks again."""
+    with journal_of(settings_of(config), guest=True) as journal:
+        since = journal.paused()
+        journal.forget(PAUSED)
+        print("was not paused" if since is None else "new tasks are taken again")
+
+
+def drain(
+    config: ConfigOption = None,
+    patience: Annotated[float, typer.Option(help="seconds to wait for it to leave")] = 3600.0,
+) -> None:
+    """Stop the daemon gently: it takes nothing new, ends what runs, and leaves. Waits until it has left."""
+    lock = settings_of(config).lock_file
+    if not is_locked(lock):
+        print("aihd is not running")
+        return
+    pid = _holder(lock)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except PermissionError:
+        raise ConfigError(
+            f"process {pid} belongs to another user: run this as the user of the daemon, or as root"
+        ) from None
+    print(f"process {pid} was told to drain", flush=True)
+    end = time.monotonic() + patience
+    while is_locked(lock):
+        if time.monotonic() > end:
+            raise TemporaryError(f"process {pid} still drains after {patience:g} s: it ends what runs; wait longer")
+        time.sleep(LOOK)
+    print("it has left")
+
+
+def _holder(lock: Path) -> int:
+    """The process that holds the lock; ConfigError unless it can be seen to have the file open.
+
+    The number in the file may be that of another machine's or container's process: nobody else is ever signalled.
+    """
+    text = lock.read_text(errors="replace").strip()
+    if text.isdecimal() and _has_open(int(text), lock):
+        return int(text)
+    raise ConfigError(f"{lock} is held, but not by a process seen here ({text or 'none'}): drain where the daemon runs")
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    try:
+        return any(entry.samefile(file) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.exists())
+    except PermissionError:
+        return True  # another user's process: the signal will be refused and say so
+    except OSError:
+        return False
+
+
+def version() -> None:
+    """The version of aihd."""
+    print(f"aihd {installed('aihd')}")

@@ -1,0 +1,158 @@
+"""Verbs that answer an operator's questions: explain, earnings, policy."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from aihd.cli.admin import journal_of, limits_of
+from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of
+from aihd.cli.tasks import TaskId, known
+from aihd.config import Settings
+from aihd.core import explain as core
+from aihd.core.books import SLASHED, Move, Row, books
+from aihd.core.task import Task, Where
+from aihd.protocol.units import format_erg
+from aihd.services.report import last_height
+from aihd.store.journal import Journal, TxStatus
+
+# --- explain
+
+
+def explain(task: TaskId, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Why a task is where it is: what it waits for, what comes next and until when, and its story so far."""
+    settings = settings_of(config)
+    with journal_of(settings) as journal:
+        found = known(journal, task)
+        document = core.explain(found, last_height(journal), limits_of(settings), journal.events(found.id))
+        document["transactions"] = [
+            {
+                "kind": tx.kind,
+                "id": tx.id,
+                "status": str(tx.status),
+                "height": tx.height,
+                "sent": tx.sent,
+                "fee": tx.fee,
+            }
+            for tx in journal.transactions(found.id)
+        ]
+    if as_json:
+        print(json.dumps(document, indent=2))
+    else:
+        _tell(console_of(), document)
+
+
+def _tell(console: Console, document: dict[str, Any]) -> None:
+    def line(text: str) -> None:
+        console.print(text, highlight=False, markup=False)
+
+    line(f"Task {document['task']} is {document['state']}: {document['because']}.")
+    line(f"It pays {format_erg(document['payment'])} for service {document['service']}.")
+    if document["deadline"] is not None:
+        left = document["blocks_left"]
+        line(
+            f"This may last until height {document['deadline']}"
+            + (f", {left} blocks from now." if left is not None else ".")
+        )
+    line(f"Next: {document['next']}.\n")
+    for event in document["story"]:
+        line(f"{event['at'][:19].replace('T', ' ')}  {event['what']}")
+    if document["transactions"]:
+        table = Table("transaction", "kind", "status", "height", "sent", "fee")
+        for tx in document["transactions"]:
+            height = "" if tx["height"] is None else str(tx["height"])
+            table.add_row(tx["id"], tx["kind"], tx["status"], height, str(tx["sent"]), format_erg(tx["fee"]))
+        console.print(table)
+
+
+# --- earnings
+
+
+def earnings(
+    config: ConfigOption = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="as CSV, amounts in nanoERG")] = False,
+) -> None:
+    """What came in and what it cost, by day (of signing, UTC) and service: of what is in a block, not of what may come."""
+    with journal_of(settings_of(config)) as journal:
+        rows = books(_moves(journal))
+    names = [field.name for field in fields(Row)]
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+        return
+    table = Table(*names)
+    for row in rows:
+        amounts = (format_erg(amount) for amount in (row.payments, row.fees, row.slashed, row.refunded, row.net))
+        table.add_row(row.day, row.service[:16] or "(wallet, bond)", str(row.paid), *amounts)
+    console_of().print(table)
+
+
+def _moves(journal: Journal) -> Iterator[Move]:
+    tasks = {task.id: task for task in journal.tasks(-1)}
+    for at, tx in journal.signed():
+        if tx.status in (TxStatus.MINED, TxStatus.FINAL):
+            task = tasks.get(tx.task_id) if tx.task_id else None
+            service, payment = (task.service_hash.hex(), task.payment) if task else ("", 0)
+            yield Move(datetime.fromtimestamp(at, UTC).date().isoformat(), service, tx.kind, payment, tx.fee, tx.spent)
+    for task in tasks.values():
+        if task.where is Where.TIMED_OUT:
+            yield Move(_day_of_slash(journal, task), task.service_hash.hex(), SLASHED, task.payment, 0, 0)
+
+
+def _day_of_slash(journal: Journal, task: Task) -> str:
+    """The day on which we saw it."""
+    seen = [at for at, _, data in journal.events(task.id) if data.get("where") == Where.TIMED_OUT]
+    return seen[-1][:10] if seen else "unknown"
+
+
+# --- policy
+
+
+def policy(config: ConfigOption = None) -> None:
+    """The rules in force, with their numbers and how often each declined a task. What no rule accepts is declined."""
+    settings = settings_of(config)
+    declines: dict[str, tuple[int, str]] = {}
+    if settings.database.exists():
+        with journal_of(settings) as journal:
+            declines = journal.declines()
+    table = Table("rule", "asks", "declined", "the last one")
+    rules = dict(_rules(settings))
+    for code in [*rules, *sorted(declines.keys() - rules.keys())]:
+        count, last = declines.get(code, (0, ""))
+        table.add_row(code, rules.get(code, ""), str(count), last)
+    console_of().print(table)
+    for service in settings.services:
+        least = settings.policy.min_payment if service.min_payment is None else service.min_payment
+        name = service.name or service.hash
+        print(f"service {name}: at least {format_erg(least)}, a run takes {service.expected_duration:g} s")
+    if not settings.services:
+        print("no service is offered: every task is declined")
+
+
+def _rules(settings: Settings) -> Iterator[tuple[str, str]]:
+    rules = settings.policy
+    yield "service", f"one of the {len(settings.services)} that the configuration offers"
+    yield "price", f"at least {format_erg(rules.min_payment)}, or what its service asks"
+    yield "profit", f"at least {format_erg(rules.min_profit)} after all fees of {format_erg(settings.wallet.fee)}"
+    yield "claim_deadline", f"{rules.claim_margin_blocks} blocks left to claim it"
+    yield "exec_window", f"twice the blocks of a run and {rules.release_margin_blocks} to publish the receipt"
+    yield "busy", f"fewer than {rules.max_open_tasks} tasks at work"
+    yield "bond", "a payment that twice the bond still covers, with what is committed already"
+    yield "bond_slots", "room in the bond for one more open task"
+    yield "reputation", "no higher score than ours"
+    yield "allow_list", "no list of nodes, or one that names us"
+    yield "own", "a client that is not ourselves"
+    yield "locator", "an input that comes in a way we know"
+    yield "funded", "an escrow that holds what its terms need"
+    yield "version", "the protocol version that we speak"
+    yield "not_selected", "that the lottery draws our bond"
