@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aihd.nodo.frames import CHUNK, Decoder, FrameError, decode, encode, encode_all
+from aihd.nodo.frames import CHUNK, Decoder, FrameError, decode, encode, encode_all, parse_frame
 from aihd.nodo.pb import aihd_celaut_pb2 as pb
 from aihd.nodo.pb.aihd_buffer_pb2 import Buffer
 
@@ -39,11 +40,8 @@ def _split(frame: Buffer, cuts: list[int]) -> list[Buffer]:
     return [Buffer(head=frame.head), *pieces, Buffer(separator=True)]
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(messages, st.lists(st.integers(0, 1000), max_size=4), st.booleans()), max_size=5))
-def test_decoder__when__messages_are_cut_anywhere_with_signals_between__then__they_arrive_whole_and_in_order(
-    sent: list[tuple[tuple[int, pb.TokenMessage | bytes], list[int], bool]],
-) -> None:
+def round_trip(sent: list[tuple[tuple[int, pb.TokenMessage | bytes], list[int], bool]]) -> None:
+    """Messages cut anywhere, with signals between, arrive whole and in order."""
     decoder, received = Decoder(KINDS), []
     for (index, message), cuts, signal in sent:
         frames = [Buffer(signal=True)] * signal
@@ -54,21 +52,73 @@ def test_decoder__when__messages_are_cut_anywhere_with_signals_between__then__th
     assert received == [message for (_, message), _, _ in sent]
 
 
-@settings(max_examples=300, deadline=None)
-@given(st.lists(any_frame, max_size=12))
-def test_decoder__when__frames_are_nonsense__then__messages_or_its_own_error_and_no_more_bytes_than_came(
-    frames: list[Buffer],
-) -> None:
+def digested(frames: list[bytes]) -> None:
+    """Nonsense gives messages or the codec's own error, and no more bytes than came."""
     decoder, got = Decoder(KINDS), 0
     try:
         for frame in frames:
-            message = decoder.feed(frame)
+            message = decoder.feed(parse_frame(frame))
             if message is not None:
                 got += len(message if isinstance(message, bytes) else message.SerializeToString())
         decoder.finish()
     except FrameError as error:
         assert str(error)
-    assert got <= sum(len(frame.chunk) for frame in frames)
+    assert got <= sum(len(frame) for frame in frames)
+
+
+cut_messages = st.lists(st.tuples(messages, st.lists(st.integers(0, 1000), max_size=4), st.booleans()), max_size=5)
+serialized = any_frame.map(lambda frame: bytes(frame.SerializeToString()))
+damaged = st.builds(
+    lambda frame, at, byte: frame[: at % (len(frame) + 1)] + byte + frame[at % (len(frame) + 1) + 1 :],
+    serialized,
+    st.integers(0, 100),
+    st.binary(max_size=2),
+)
+nonsense = st.lists(st.one_of(serialized, damaged, st.binary(max_size=30)), max_size=12)
+
+
+@given(cut_messages)
+def test_decoder__when__messages_are_cut_anywhere_with_signals_between__then__they_arrive_whole_and_in_order(
+    sent: list[tuple[tuple[int, pb.TokenMessage | bytes], list[int], bool]],
+) -> None:
+    round_trip(sent)
+
+
+@settings(max_examples=300)
+@given(nonsense)
+def test_decoder__when__frames_are_nonsense__then__messages_or_its_own_error_and_no_more_bytes_than_came(
+    frames: list[bytes],
+) -> None:
+    digested(frames)
+
+
+@pytest.mark.slow
+@settings(max_examples=5_000)
+@given(cut_messages)
+def test_decoder__when__5000_streams_are_cut_anywhere__then__every_message_arrives_whole_and_in_order(
+    sent: list[tuple[tuple[int, pb.TokenMessage | bytes], list[int], bool]],
+) -> None:
+    round_trip(sent)
+
+
+@pytest.mark.slow
+@settings(max_examples=50_000)
+@given(nonsense)
+def test_decoder__when__50000_streams_are_nonsense__then__none_crashes_or_hangs_it(frames: list[bytes]) -> None:
+    digested(frames)
+
+
+def test_decoder__when__5000_messages_are_split_at_random__then__one_stream_gives_them_all_back() -> None:
+    random = Random(5)
+    sent = [pb.TokenMessage(token="t" * random.randrange(300), slot=str(number)) for number in range(5000)]
+    decoder, received = Decoder(KINDS), []
+    for message in sent:
+        (frame,) = encode(message, 1)
+        cuts = [random.randrange(400) for _ in range(random.randrange(4))]
+        frames = random.choice([[frame], _split(frame, cuts), [Buffer(signal=True), *_split(frame, cuts)]])
+        received += [arrived for part in frames if (arrived := decoder.feed(part)) is not None]
+    decoder.finish()
+    assert received == sent
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])

@@ -198,3 +198,45 @@ def test_decode__when__stream_of_the_golden_file__then__the_library_s_messages_o
 
 def test_stricter__when__compared_with_the_golden_file__then__names_only_cases_in_it() -> None:
     assert STRICTER.keys() <= {case["name"] for case in DECODE}
+
+
+# What the library itself sent, read by the decoder.
+
+
+SENT = [case for case in GOLDEN["encode_cases"] if not case["encode_error"] and "frames" in case]
+
+
+@pytest.mark.parametrize("case", SENT, ids=lambda case: str(case["name"]))
+def test_decode__when__frames_the_library_made_of_a_message__then__the_message_in_either_form(case: Case) -> None:
+    bodies = list(_decode(_golden_frames(case), dict(case["indices"] or case["parse_indices"])))
+    sent = [bytes.fromhex(s["content_hex"]) if "content_hex" in s else _message(s) for s in case["input"]] or [b""]
+    assert bodies == [part if isinstance(part, bytes) else part.SerializeToString() for part in sent]
+
+
+@pytest.mark.parametrize("case", GOLDEN["file_cases"], ids=lambda case: str(case["name"]))
+def test_encode__when__messages_of_a_bee_file__then__its_frames_behind_their_lengths(case: Case) -> None:
+    number = {name: int(index) for index, name in case["indices"].items()}
+    frames = [
+        frame.SerializeToString() for spec in case["input"] for frame in encode(_message(spec), number[spec["type"]])
+    ]
+    assert b"".join(len(frame).to_bytes(4) + frame for frame in frames).hex() == case["file_hex"]
+
+
+CALLS = [
+    (pairing, call)
+    for pairing in ("library_server_rules_client", "library_client_library_server", "library_client_rules_server")
+    for call in GOLDEN["grpc"][pairing]
+    # Of long answers only the lengths of the frames were recorded.
+    if call.get("response_frames") and not any("length" in frame for frame in call["response_frames"])
+]
+
+
+@pytest.mark.parametrize(
+    ("pairing", "call"), CALLS, ids=lambda part: str(part if isinstance(part, str) else part["name"])
+)
+def test_decode__when__answer_of_a_recorded_call__then__what_the_library_s_client_took_of_it(
+    pairing: str, call: Case
+) -> None:
+    bodies = list(_decode([bytes.fromhex(frame) for frame in call["response_frames"]], {"1": "golden.Pair"}))
+    # A default message is shown here, where the library drops it.
+    assert [body.hex() for body in bodies if body] == [spec["serialized_hex"] for spec in call["parsed"]]

@@ -4,39 +4,49 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from random import Random
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from aihd.errors import UsageError
 from aihd.nodo.frames import Decoder, encode
+from aihd.nodo.gate import Gate
 from aihd.nodo.gateway import (
-    SHA3_256,
     BrokenAnswer,
     Endpoint,
     GatewayClient,
+    GatewayError,
+    Quarantined,
     Refused,
     TooSlow,
     UnknownService,
     Unreachable,
-    solve_pow,
 )
+from aihd.nodo.hashing import ALGORITHMS, DEFAULT
 from aihd.nodo.pb import aihd_celaut_pb2 as pb
 from aihd.nodo.pb.aihd_buffer_pb2 import Buffer
+from aihd.nodo.pow import solve_pow
+from aihd.nodo.pricing import Estimate
+from aihd.nodo.profiles import VNEW
 
 Handler = Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], AsyncIterator[bytes]]
 SERVICE = bytes(range(32))
+SHA3_256 = ALGORITHMS["sha3_256"](b"")
 CLIENT = "0123456789abcdef" * 2
 TOKEN = "5f" * 32
 KINDS = {1: pb.Client, 3: pb.Configuration, 4: pb.Metadata.HashTag.Hash}
 
 
 @asynccontextmanager
-async def served(handler: Handler) -> AsyncIterator[GatewayClient]:
-    """A client of a server that gives every method to `handler`, as raw frames."""
+async def serving(handler: Handler) -> AsyncIterator[int]:
+    """The port of a server that gives every method to `handler`, as raw frames."""
 
     class AnyMethod(grpc.GenericRpcHandler):  # type: ignore[misc]
         def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
@@ -48,10 +58,23 @@ async def served(handler: Handler) -> AsyncIterator[GatewayClient]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        async with GatewayClient(f"127.0.0.1:{port}", timeout=5) as client:
-            yield client
+        yield port
     finally:
         await server.stop(None)
+
+
+def at(port: int, *, hash_algorithm: str = DEFAULT, gate: Gate | None = None) -> GatewayClient:
+    """A client that asks nobody about version and TLS, so that a handler sees nothing but the calls of its case."""
+    return GatewayClient(
+        f"127.0.0.1:{port}", timeout=5, security="plaintext", profile=VNEW, hash_algorithm=hash_algorithm, gate=gate
+    )
+
+
+@asynccontextmanager
+async def served(handler: Handler) -> AsyncIterator[GatewayClient]:
+    """A client of a server that gives every method to `handler`."""
+    async with serving(handler) as port, at(port) as client:
+        yield client
 
 
 def answering(*frames: bytes) -> Handler:
@@ -71,7 +94,7 @@ def failing(code: grpc.StatusCode, text: str, *first: bytes) -> Handler:
     return handler
 
 
-def framed(message: pb.ServiceInstance | pb.Refund | pb.Metrics | pb.TokenMessage, index: int = 1) -> bytes:
+def framed(message: Message, index: int = 1) -> bytes:
     (frame,) = encode(message, index)
     return frame.SerializeToString()
 
@@ -218,7 +241,7 @@ async def test_get_metrics__when__nobody_listens__then__unreachable() -> None:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         async with GatewayClient(f"127.0.0.1:{held.getsockname()[1]}", timeout=5) as client:
-            with pytest.raises(Unreachable, match=r"^GetMetrics: "):
+            with pytest.raises(Unreachable, match=r"127\.0\.0\.1:"):
                 await client.get_metrics("t")
 
 
@@ -286,8 +309,141 @@ async def test_solve_pow__when__difficulty_is_absurd__then__refused_at_once() ->
 
 @pytest.mark.asyncio
 async def test_call__when__client_is_not_open_or_hash_is_short__then__usage_error() -> None:
-    client = GatewayClient("127.0.0.1:1")
+    client = GatewayClient("127.0.0.1:1", security="plaintext", profile=VNEW)
     with pytest.raises(UsageError, match="not open"):
         await client.get_metrics("t")
-    with pytest.raises(UsageError, match="service_hash has 3 bytes"):
-        await client.start_service(b"abc", client_id=CLIENT, environment={}, timeout=1)
+    async with client:
+        with pytest.raises(UsageError, match="service_hash has 3 bytes"):
+            await client.start_service(b"abc", client_id=CLIENT, environment={}, timeout=1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", ":1", "host:0", "host:65536", "host:x", ""])
+@pytest.mark.asyncio
+async def test_call__when__address_is_no_host_and_port__then__usage_error_repeats_it(address: str) -> None:
+    async with GatewayClient(address) as client:
+        with pytest.raises(UsageError, match=re.escape(repr(address))):
+            await client.get_metrics("t")
+
+
+def test_client__when__hash_algorithm_is_unknown__then__usage_error_names_those_there_are() -> None:
+    with pytest.raises(UsageError, match=r"'md5' should be one of sha3_256, sha256, shake_256, blake2b"):
+        GatewayClient("127.0.0.1:1", hash_algorithm="md5")
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.asyncio
+async def test_start_service__when__node_names_services_by_another_algorithm__then__hash_says_which(name: str) -> None:
+    types: list[bytes] = []
+
+    async def handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        decoder = Decoder(KINDS)
+        async for frame in requests:
+            message = decoder.feed(Buffer.FromString(frame))
+            types.extend([message.type] if isinstance(message, pb.Metadata.HashTag.Hash) else [])
+        yield framed(instance())
+
+    async with serving(handler) as port, at(port, hash_algorithm=name) as client:
+        await start(client)
+    assert types == [ALGORITHMS[name](b"")]
+
+
+@pytest.mark.parametrize(("window", "made"), [(1000.0, 3), (0.05, 7)])
+@pytest.mark.asyncio
+async def test_gated_calls__when__the_client_is_fast__then__the_rest_wait_for_the_next_window(
+    window: float, made: int
+) -> None:
+    calls: list[str] = []
+
+    async def handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        calls.append("call")
+        async for _ in requests:
+            pass
+        yield framed(instance())
+
+    async with serving(handler) as port, at(port, gate=Gate(3, window)) as client:
+        starts = [asyncio.ensure_future(start(client)) for _ in range(7)]
+        done, waiting = await asyncio.wait(starts, timeout=0.5 if made < 7 else 30)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*starts, return_exceptions=True)
+    assert len(done) == len(calls) == made
+
+
+@pytest.mark.asyncio
+async def test_gated_calls__when__node_quarantines_the_client__then__it_is_left_alone_until_that_is_over() -> None:
+    calls: list[str] = []
+
+    async def handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        calls.append("call")
+        async for _ in requests:
+            pass
+        await context.abort(grpc.StatusCode.UNKNOWN, "Client X is calling too fast and is temporarily quarantined.")
+        yield b""
+
+    async with serving(handler) as port, at(port) as client:
+        for _ in range(3):
+            with pytest.raises(Quarantined) as caught:
+                await start(client)
+    assert calls == ["call"]
+    assert 0 < caught.value.seconds <= 300
+
+
+@pytest.mark.asyncio
+async def test_estimated_cost__when__answered__then__amounts_and_the_most_that_a_run_costs() -> None:
+    message = pb.EstimatedCost(cost=pb.Amount(n="1000"), maintenance_seconds_loop=10)
+    message.init_maintenance_cost.n, message.max_maintenance_cost.n = "7", "9"
+    async with served(answering(framed(message))) as client:
+        estimate = await client.estimated_cost(SERVICE, client_id=CLIENT)
+    assert estimate == Estimate(1000, 7, 9, 10)
+    assert [estimate.of_run(seconds) for seconds in (0, 0.1, 10, 10.1)] == [1000, 1009, 1009, 1018]
+
+
+@pytest.mark.parametrize(("cost", "loop"), [("1.5", 10), ("-1", 10), ("1", -10)])
+@pytest.mark.asyncio
+async def test_estimated_cost__when__it_makes_no_sense__then__broken_answer(cost: str, loop: int) -> None:
+    message = pb.EstimatedCost(cost=pb.Amount(n=cost), maintenance_seconds_loop=loop)
+    async with served(answering(framed(message))) as client:
+        with pytest.raises(BrokenAnswer, match="GetServiceEstimatedCost"):
+            await client.estimated_cost(SERVICE, client_id=CLIENT)
+
+
+@pytest.mark.parametrize(("tag", "rate"), [("ergo", "0"), ("ergo", ""), ("bitcoin", "5")])
+@pytest.mark.asyncio
+async def test_mu_per_nanoerg__when__node_takes_no_erg__then__refused(tag: str, rate: str) -> None:
+    peer = pb.Peer()
+    peer.payment_contracts.add(mu_per_unit=pb.Amount(n=rate)).contract.ledger.tags.append(tag)
+    async with served(answering(framed(peer))) as client:
+        with pytest.raises(Refused, match="declares no rate for ERG"):
+            await client.mu_per_nanoerg(CLIENT)
+
+
+@pytest.mark.asyncio
+async def test_start_service__when__answers_are_nonsense__then__an_instance_or_a_gateway_error_and_never_a_hang() -> (
+    None
+):
+    random = Random(11)
+    good = instance().SerializeToString()
+
+    def frame() -> bytes:
+        body = random.choice([good, good[: random.randrange(len(good))], random.randbytes(20), b""])
+        made = Buffer(chunk=body, head=Buffer.Head(index=random.choice([0, 1, 1, 2, -1])), separator=True)
+        for name in ("chunk", "head", "separator"):
+            if random.random() < 0.2:
+                made.ClearField(name)
+        data = made.SerializeToString()
+        return data if random.random() < 0.7 else data[: random.randrange(len(data) + 1)] + random.randbytes(3)
+
+    async def handler(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        for _ in range(random.randrange(4)):
+            yield frame()
+
+    kinds = Counter[str]()
+    async with serving(handler) as port, at(port, gate=Gate(1000, 1)) as client:
+        for _ in range(300):
+            try:
+                await start(client)
+                kinds["instance"] += 1
+            except GatewayError as error:
+                kinds[type(error).__name__] += 1
+    assert kinds.total() == 300
+    assert kinds.keys() == {"instance", "BrokenAnswer", "UnknownService"}
