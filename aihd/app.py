@@ -40,8 +40,9 @@ from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
 from aihd.ops.web import ops_app, serve
 from aihd.services.bridge import Bridge
-from aihd.services.engine import Engine, Offered
+from aihd.services.engine import Engine, Offered, Service
 from aihd.services.execute import Execute, Runtime
+from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
 from aihd.services.rate import Rate
 from aihd.services.reconcile import Reconcile
 from aihd.services.report import Report
@@ -77,7 +78,11 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
             execute = Execute(engine, runtime, group)
             await execute.recover()
             services = [reconcile, execute, Watch(engine), Claim(engine), Rate(engine)]
-            services += [Settle(engine, _payout(settings)), Bridge(engine, settings.nodo.database_file)]
+            services += [
+                Settle(engine, _payout(settings)),
+                Bridge(engine, settings.nodo.database_file, settings.nodo.peer_ids),
+            ]
+            services += _opinions(settings, engine)
             loops = [group.create_task(service.run(), name=service.name) for service in services]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
@@ -154,6 +159,17 @@ def _services(settings: Settings) -> tuple[dict[bytes, Offered], dict[bytes, pol
         least = settings.policy.min_payment if service.min_payment is None else service.min_payment
         terms[key] = policy.Terms(least, math.ceil(service.expected_duration / per_block))
     return offered, terms
+
+
+def _opinions(settings: Settings, engine: Engine) -> list[Service]:
+    """The service that states our opinions, if the operator wants it."""
+    ours = settings.opinion
+    if not ours.enabled:
+        return []
+    node, service = bytes.fromhex(ours.node_type), bytes.fromhex(ours.service_type) if ours.service_type else None
+    database = settings.nodo.database_file
+    rules = OpinionRules(ours.threshold, ours.max_spend, node)
+    return [Opinions(engine, lambda: nodo_opinions(database, node, service), rules)]
 
 
 def _payout(settings: Settings) -> bytes | None:

@@ -30,14 +30,17 @@ from aihd.config_values import (
     File,
     HostPort,
     Network,
+    PeerNames,
     ServiceHash,
     Size,
     TcpAddress,
+    TokenId,
     Urls,
     Whole,
     items,
 )
 from aihd.errors import ConfigError
+from aihd.protocol.opinion import CELAUT_NODE_TYPE
 from aihd.protocol.units import NanoErg, format_erg
 from aihd.resources import resource
 
@@ -103,6 +106,12 @@ class Nodo(Section):
     storage: File = Path("/nodo/storage")
     database: File | None = None
     start_timeout: Duration = 120.0
+    peers: PeerNames = ()
+
+    @property
+    def peer_ids(self) -> Mapping[str, str]:
+        """nodo's peer ids by Ergo address."""
+        return dict(name.split("=", 1) for name in self.peers)
 
     @property
     def database_file(self) -> Path:
@@ -113,6 +122,16 @@ class Nodo(Section):
     def registry_dir(self) -> Path:
         """Folder with one entry for each service, named by its hash."""
         return self.storage / "__registry__"
+
+
+class Opinion(Section):
+    """What this node says of others on the chain, as a reputation proof. Off unless asked for: it is public, costs money, and stays."""
+
+    enabled: bool = False
+    threshold: Annotated[Whole, Field(ge=1)] = 10
+    max_spend: Amount = NanoErg(20_000_000)
+    node_type: TokenId = CELAUT_NODE_TYPE.hex()
+    service_type: TokenId | None = None
 
 
 class Policy(Section):
@@ -174,6 +193,7 @@ class Settings(BaseSettings):
     chain: Chain = Chain()
     wallet: Wallet = Wallet()
     nodo: Nodo = Nodo()
+    opinion: Opinion = Opinion()
     policy: Policy = Policy()
     services: Annotated[tuple[Service, ...], BeforeValidator(items)] = ()
     bond: Bond = Bond()

@@ -101,6 +101,18 @@ def _service_hash(value: str) -> str:
     return value.lower()
 
 
+def _peer_name(value: str) -> str:
+    if not re.fullmatch(r"[1-9A-HJ-NP-Za-km-z]{40,}=[^\s=]+", value):
+        raise ValueError("should be an Ergo address, an equals sign and the id that nodo has for the peer")
+    return value
+
+
+def _token_id(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{64}", value):
+        raise ValueError("should be a token id: 64 lowercase hexadecimal digits")
+    return value
+
+
 def _endpoint(value: str) -> str:
     if len(value.encode()) > MAX_ENDPOINT_BYTES:
         raise ValueError(f"should be at most {MAX_ENDPOINT_BYTES} bytes: the bond has no room for more")
@@ -119,5 +131,7 @@ Url = Annotated[str, AfterValidator(_url)]
 Urls = Annotated[tuple[Url, ...], BeforeValidator(items)]
 File = Annotated[Path, AfterValidator(_absolute), PlainSerializer(str)]
 ServiceHash = Annotated[str, AfterValidator(_service_hash)]
+PeerNames = Annotated[tuple[Annotated[str, AfterValidator(_peer_name)], ...], BeforeValidator(items)]
+TokenId = Annotated[str, AfterValidator(_token_id)]
 EndpointUrl = Annotated[Url, AfterValidator(_endpoint)]
 Network = Literal["mainnet", "testnet", "devnet"]

@@ -77,12 +77,16 @@ class Signer:
             raise SigningError(f"{plan.kind}: not signed: {'; '.join(reasons)[:400]}")
         try:
             context = state_context(headers, parameters)
-            tx = contained(lambda: self._wallet.sign_transaction(unsigned, list(plan.inputs), [], context))
+            tx = contained(
+                lambda: self._wallet.sign_transaction(unsigned, list(plan.inputs), list(plan.data_inputs), context)
+            )
         except (WalletException, ValueError) as error:
             raise SigningError(f"{plan.kind}: a guard refuses it: {one_line(error, 200)}") from None
         if str(tx.id) != str(unsigned.id):
             raise SigningError(f"{plan.kind}: the signed transaction {tx.id} is not the planned {unsigned.id}")
-        broken = rules.violations(tx, plan.inputs, height=headers[0]["height"] + 1, parameters=parameters)
+        broken = rules.violations(
+            tx, plan.inputs, height=headers[0]["height"] + 1, parameters=parameters, data_inputs=plan.data_inputs
+        )
         if broken:
             raise SigningError(f"{plan.kind}: no node would take it: {'; '.join(v.text for v in broken)[:300]}")
         return tx

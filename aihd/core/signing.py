@@ -19,6 +19,7 @@ from aihd.protocol.boxes import ClaimedTask, TaskEscrow, tokens_of
 from aihd.protocol.codec import BoxError
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Output, Plan, TxKind
+from aihd.protocol.opinion import REPUTATION_TREE
 from aihd.protocol.trees import FEE_TREE, p2pk_tree, tree_version
 from aihd.protocol.units import format_erg
 
@@ -84,8 +85,8 @@ def _unlike_plan(plan: Plan, tx: UnsignedTransaction) -> Iterator[str]:
     meant = [str(box.box_id) for box in plan.inputs]
     if asked != meant:
         yield f"it spends {len(asked)} boxes that are not the {len(meant)} of the plan"
-    if tx.data_inputs:
-        yield f"it reads {len(tx.data_inputs)} data inputs, no plan has any"
+    if [str(i.box_id) for i in tx.data_inputs] != [str(box.box_id) for box in plan.data_inputs]:
+        yield f"it reads {len(tx.data_inputs)} data inputs that are not the {len(plan.data_inputs)} of the plan"
     for index, (output, planned) in enumerate(zip_longest(tx.output_candidates, plan.outputs)):
         if output is None or planned is None or not _same(output, planned):
             yield f"output {index} is not the one of the plan"
@@ -125,6 +126,8 @@ def _others(permit: Permit, plan: Plan) -> Iterator[bytes]:
             yield permit.deployment.treasury
         case TxKind.FAIL | TxKind.TIMEOUT | TxKind.REFUND:
             yield from _clients(permit, plan.inputs[0])
+        case TxKind.OPINION:
+            yield REPUTATION_TREE
         case TxKind.SEND:
             yield from (output.tree for output in plan.outputs[: plan.named])
 

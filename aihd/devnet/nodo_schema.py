@@ -1,14 +1,131 @@
-"""The tables of nodo's database (the version after 2026-07-31), as nodo itself makes them: no pragmas, no extra rules."""
+"""The tables of nodo's database in each version that is known, as nodo itself makes them: no pragmas, no extra rules.
+
+Of the older versions only the tables are here that concern peers, clients, contracts and instances. `write_as_nodo` writes to them the
+way nodo does, races included.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+import time
+from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 DATABASE = "database.sqlite"
 
-SCHEMA = """
+
+class NodoVersion(StrEnum):
+    """The four nodos that are told apart by their tables."""
+
+    V24 = "V24"  # June 2024: peers have no reputation
+    VFEB = "VFEB"  # February 2026: balances in gas; peers have a reputation, nothing says where it came from
+    VJUL = "VJUL"  # July 2026: balances in MU; reputation as before
+    VNEW = "VNEW"  # after 2026-07-31: services have a reputation too, and every change is an event
+
+
+_V24 = """
+CREATE TABLE peer (id TEXT PRIMARY KEY, token TEXT, metadata BLOB, app_protocol BLOB, client_id TEXT, gas INTEGER);
+CREATE TABLE clients (id TEXT PRIMARY KEY, gas INTEGER, last_usage FLOAT NULL);
+CREATE TABLE slot (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, internal_port INTEGER, transport_protocol BLOB, peer_id TEXT,
+    FOREIGN KEY (peer_id) REFERENCES peer (id)
+);
+CREATE TABLE uri (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, ip TEXT, port INTEGER, slot_id INTEGER,
+    FOREIGN KEY (slot_id) REFERENCES slot (id)
+);
+CREATE TABLE contract (hash TEXT PRIMARY KEY, hash_type TEXT, contract BLOB);
+CREATE TABLE ledger (id TEXT PRIMARY KEY, private_key TEXT NULL);
+CREATE TABLE contract_instance (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, address TEXT, ledger_id TEXT, contract_hash TEXT, peer_id TEXT NULL,
+    FOREIGN KEY (ledger_id) REFERENCES ledger (id), FOREIGN KEY (contract_hash) REFERENCES contract (hash),
+    FOREIGN KEY (peer_id) REFERENCES peer (id)
+);
+CREATE TABLE internal_services (id TEXT PRIMARY KEY, ip TEXT, father_id TEXT, gas INTEGER, mem_limit INTEGER);
+CREATE TABLE external_services (token TEXT PRIMARY KEY, token_hash TEXT, peer_id TEXT, client_id TEXT);
+"""
+
+# What the two versions of 2026 before events share; names of money differ.
+_COMMON = """
+CREATE TABLE contract (hash TEXT PRIMARY KEY, content BLOB);
+CREATE TABLE ledger (hash TEXT PRIMARY KEY, content BLOB, private_key TEXT NULL, double_spending_retry_time DATETIME);
+CREATE TABLE delegated_instances (
+    token_delegation TEXT PRIMARY KEY, id TEXT, peer_id TEXT, father_id TEXT, serialized_instance TEXT, service_id TEXT
+);
+CREATE TABLE deposit_tokens (
+    id TEXT PRIMARY KEY, client_id TEXT, status TEXT CHECK (status IN ('pending', 'payed', 'rejected')) NOT NULL,
+    FOREIGN KEY (client_id) REFERENCES clients (id)
+);
+CREATE TABLE energy_consumption (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, timestamp DATETIME, cpu_percent REAL, memory_usage REAL,
+    power_consumption REAL, cost REAL
+);
+CREATE TABLE monitoring_config (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, max_power_limit REAL, cost_per_kwh REAL, last_updated DATETIME
+);
+"""
+
+_VFEB = f"""
+CREATE TABLE peer (
+    id TEXT PRIMARY KEY, protocol_stack BLOB, client_id TEXT, gas TEXT, gas_last_update DATETIME,
+    reputation_proof_id TEXT, reputation_score INTEGER, reputation_index INTEGER, last_index_on_ledger INTEGER
+);
+CREATE TABLE clients (id TEXT PRIMARY KEY, gas TEXT, last_usage FLOAT NULL);
+CREATE TABLE slot (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, internal_port INTEGER, transport_protocol BLOB, peer_id TEXT,
+    FOREIGN KEY (peer_id) REFERENCES peer (id)
+);
+CREATE TABLE uri (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, ip TEXT, port INTEGER, slot_id INTEGER,
+    FOREIGN KEY (slot_id) REFERENCES slot (id)
+);
+CREATE TABLE contract_instance (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, address TEXT, ledger_hash TEXT, contract_hash TEXT, peer_id TEXT NOT NULL,
+    gas_price TEXT, UNIQUE (address, ledger_hash, contract_hash, peer_id)
+);
+CREATE TABLE local_instances (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, ip TEXT, father_id TEXT, gas TEXT, mem_limit INTEGER,
+    disk_space INTEGER, serialized_instance TEXT, service_id TEXT, virtualizer TEXT
+);
+CREATE TABLE tunnels (id TEXT PRIMARY KEY, uri TEXT, service TEXT, live BOOLEAN);
+{_COMMON}"""
+
+_VJUL = f"""
+CREATE TABLE peer (
+    id TEXT PRIMARY KEY, advertisement BLOB, remote_client_id TEXT, balance_mu TEXT, balance_last_update DATETIME,
+    reputation_proof_id TEXT, reputation_score INTEGER, reputation_index INTEGER, last_index_on_ledger INTEGER,
+    last_ts INTEGER
+);
+CREATE TABLE clients (
+    id TEXT PRIMARY KEY, balance_mu TEXT, last_usage FLOAT NULL, unmetered INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE uri (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, peer_id TEXT, ip TEXT, port INTEGER, expiry_unix_timestamp INTEGER,
+    transport TEXT, protocol_stack BLOB, FOREIGN KEY (peer_id) REFERENCES peer (id)
+);
+CREATE UNIQUE INDEX idx_uri_peer_ip_port ON uri (peer_id, ip, port);
+CREATE TABLE contract_instance (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, address TEXT, ledger_hash TEXT, contract_hash TEXT, peer_id TEXT NOT NULL,
+    mu_per_unit TEXT, UNIQUE (address, ledger_hash, contract_hash, peer_id)
+);
+CREATE TABLE local_instances (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, ip TEXT, father_id TEXT, balance_mu TEXT, mem_limit INTEGER,
+    disk_space INTEGER, cpu_period INTEGER, cpu_quota INTEGER, serialized_instance TEXT, service_id TEXT,
+    virtualizer TEXT, envs TEXT
+);
+CREATE TABLE forced_execution_peer (
+    token TEXT PRIMARY KEY, peer_id TEXT NOT NULL, created_at DATETIME DEFAULT CURRENT_TIMESTAMP
+);
+CREATE TABLE instance_consumption (
+    instance_id TEXT PRIMARY KEY, mu_per_second REAL, sample_count INTEGER, last_refresh DATETIME
+);
+{_COMMON}"""
+
+_VNEW = """
 CREATE TABLE peer (
     id TEXT PRIMARY KEY, advertisement BLOB, remote_client_id TEXT, local_client_id TEXT, balance_mu TEXT,
     balance_last_update DATETIME, reputation_score INTEGER, reputation_index INTEGER, last_index_on_ledger INTEGER,
@@ -109,10 +226,70 @@ CREATE INDEX idx_peer_chat_messages_peer ON peer_chat_messages (peer_id);
 """
 
 
-def create_database(storage: Path) -> Path:
+_SCHEMAS: Final[Mapping[NodoVersion, str]] = {
+    NodoVersion.V24: _V24,
+    NodoVersion.VFEB: _VFEB,
+    NodoVersion.VJUL: _VJUL,
+    NodoVersion.VNEW: _VNEW,
+}
+
+
+def create_database(storage: Path, version: NodoVersion = NodoVersion.VNEW) -> Path:
     """Make an empty database in nodo's storage folder, or leave the one that is there; its path."""
     path = storage / DATABASE
     if not path.exists():
         with closing(sqlite3.connect(path)) as connection:
-            connection.executescript(f"BEGIN; {SCHEMA} COMMIT;")
+            connection.executescript(f"BEGIN; {_SCHEMAS[version]} COMMIT;")
     return path
+
+
+@dataclass(frozen=True, slots=True)
+class NodoWrites:
+    """What `write_as_nodo` did: updates of the peer's score, and the longest that one statement waited (seconds)."""
+
+    updates: int
+    longest_wait: float
+
+
+def write_as_nodo(path: Path, peer_id: str, seconds: float) -> NodoWrites:
+    """Add 1 to a peer's score again and again, as nodo's SQLConnection does it: one connection with Python's defaults (rollback journal,
+    5 s busy timeout, no retry), a commit after every statement, score and index read in one and written in the next, and
+    of a subject's events the last 200 kept.
+
+    An `sqlite3.OperationalError` ("database is locked") is what nodo would run into.
+    """
+    updates, longest = 0, 0.0
+    with closing(sqlite3.connect(path)) as connection:
+
+        def execute(sql: str, *values: object) -> sqlite3.Cursor:
+            nonlocal longest
+            since = time.perf_counter()
+            cursor = connection.execute(sql, values)
+            connection.commit()
+            longest = max(longest, time.perf_counter() - since)
+            return cursor
+
+        events = execute("SELECT 1 FROM sqlite_master WHERE name = 'reputation_events'").fetchone()
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            query = "SELECT reputation_score, reputation_index FROM peer WHERE id = ?"
+            score, index = execute(query, peer_id).fetchone()
+            after = ((score or 0) + 1, (index or 0) + 1)
+            execute("UPDATE peer SET reputation_score = ?, reputation_index = ? WHERE id = ?", *after, peer_id)
+            if events:
+                execute(
+                    "INSERT INTO reputation_events (subject_kind, subject_id, amount, reason, score_after)"
+                    " VALUES ('peer', ?, 1, 'payment_communicated', ?)",
+                    peer_id,
+                    after[0],
+                )
+                if after[1] % 50 == 0:
+                    execute(
+                        "DELETE FROM reputation_events WHERE subject_kind = 'peer' AND subject_id = ? AND id NOT IN (SELECT id"
+                        " FROM reputation_events WHERE subject_kind = 'peer' AND subject_id = ? ORDER BY id DESC LIMIT 200)",
+                        peer_id,
+                        peer_id,
+                    )
+            updates += 1
+            time.sleep(0.002)
+    return NodoWrites(updates, longest)

@@ -7,7 +7,8 @@ logging would leave files behind that belong to another user than nodo's.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -35,9 +36,13 @@ def opened(path: Path, *, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[sqlite
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing. The write lock is taken first, so that what is read inside is still true when it is written."""
+def transaction(connection: sqlite3.Connection, held: Callable[[float], object] | None = None) -> Iterator[None]:
+    """All or nothing. The write lock is taken first, so that what is read inside is still true when it is written.
+
+    `held` is told for how many seconds nodo could not write.
+    """
     connection.execute("BEGIN IMMEDIATE")
+    since = time.perf_counter()
     try:
         yield
     except BaseException:
@@ -45,6 +50,17 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+    if held is not None:
+        held(time.perf_counter() - since)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file lies at a path now; None when there is none. nodo's `migrate` puts a new one there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
@@ -55,9 +71,10 @@ def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
 def holds_instance(path: Path, token: str, *, busy_timeout: float = BUSY_TIMEOUT) -> bool:
     """Whether nodo still counts the instance with this token as running, here or on one of its peers."""
     with opened(path, busy_timeout=busy_timeout) as connection:
+        here, there, key = _instance_tables(connection)
         row = connection.execute(
-            "SELECT EXISTS (SELECT 1 FROM local_instances WHERE id = :token)"
-            " OR EXISTS (SELECT 1 FROM delegated_instances WHERE :token IN (id, token_delegation))",
+            f"SELECT EXISTS (SELECT 1 FROM {here} WHERE id = :token)"  # noqa: S608 - names from here
+            f" OR EXISTS (SELECT 1 FROM {there} WHERE :token IN ({key[1]}, {key[0]}))",
             {"token": token},
         ).fetchone()
     return bool(row[0])
@@ -66,12 +83,20 @@ def holds_instance(path: Path, token: str, *, busy_timeout: float = BUSY_TIMEOUT
 def instances_of(path: Path, client_id: str, *, busy_timeout: float = BUSY_TIMEOUT) -> tuple[str, ...]:
     """Tokens of the instances that nodo runs for one of its clients, here or on its peers."""
     with opened(path, busy_timeout=busy_timeout) as connection:
+        here, there, key = _instance_tables(connection)
         rows = connection.execute(
-            "SELECT id FROM local_instances WHERE father_id = :client"
-            " UNION SELECT token_delegation FROM delegated_instances WHERE father_id = :client",
+            f"SELECT id FROM {here} WHERE father_id = :client"  # noqa: S608 - names from here
+            f" UNION SELECT {key[0]} FROM {there} WHERE {key[2]} = :client",
             {"client": client_id},
         ).fetchall()
     return tuple(str(row[0]) for row in rows)
+
+
+def _instance_tables(connection: sqlite3.Connection) -> tuple[str, str, tuple[str, str, str]]:
+    """(instances here, instances on peers, the latter's columns of our token, the peer's token and our client id)."""
+    if columns(connection, "internal_services"):  # 2024
+        return "internal_services", "external_services", ("token_hash", "token", "client_id")
+    return "local_instances", "delegated_instances", ("token_delegation", "id", "father_id")
 
 
 def _translated(path: Path, error: sqlite3.Error) -> AihdError:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from ergo_lib_python.chain import Constant, ContextExtension, ErgoBox, ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.ergo_tree import ErgoTree
-from ergo_lib_python.transaction import UnsignedInput, UnsignedTransaction
+from ergo_lib_python.transaction import DataInput, UnsignedInput, UnsignedTransaction
 
 from aihd.errors import AihdError, Exit
 from aihd.protocol.boxes import RegisterMap, tokens_of
@@ -23,7 +23,7 @@ from aihd.protocol.units import NanoErg, format_erg
 
 
 class TxKind(StrEnum):
-    """Every transaction of the protocol, and `send` for a plain payment."""
+    """Every transaction of the protocol, `send` for a plain payment, `opinion` for the node's own reputation proof."""
 
     DEPLOY = "deploy"
     OPEN_BOND = "bond"
@@ -41,6 +41,7 @@ class TxKind(StrEnum):
     SETTLE = "settle"
     RECLAIM = "reclaim"
     SEND = "send"
+    OPINION = "opinion"
 
 
 class InsufficientFundsError(AihdError):
@@ -80,6 +81,7 @@ class Plan:
     creation_height: int
     signer: bytes | None
     variables: Mapping[int, Constant] = field(default_factory=dict)
+    data_inputs: tuple[ErgoBox, ...] = ()
 
     def unsigned(self) -> UnsignedTransaction:
         """The transaction without proofs; `variables` are the context variables of its first input."""
@@ -87,7 +89,8 @@ class Plan:
             UnsignedInput(box.box_id, ContextExtension(dict(self.variables)) if index == 0 else None)
             for index, box in enumerate(self.inputs)
         ]
-        return UnsignedTransaction(inputs, [], [self._candidate(output) for output in self.outputs])
+        data_inputs = [DataInput(box.box_id) for box in self.data_inputs]
+        return UnsignedTransaction(inputs, data_inputs, [self._candidate(output) for output in self.outputs])
 
     @property
     def tx_id(self) -> str:
