@@ -1,0 +1,78 @@
+"""What one rater says of one party: its newest ratings, each repeat speaking less.
+
+Promise: a summary depends on the records of the pair alone, and costs the same however long the two have dealt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from aihd.reputation.fixed import ONE, growth, value_weight
+from aihd.reputation.history import Role, TaskRecord
+
+WINDOW: Final = 32
+"""The newest ratings of a pair that count. The next would add a 33rd of its weight, and the cost of a rating would have no bound."""
+
+BUCKETS: Final = 10  # to each side of 0: opinions are compared in tenths
+
+
+class Summary(NamedTuple):
+    """What a pair adds to the sums of the rated party.
+
+    `bucket`: mean opinion in tenths. `opinion` and `weight`: sums by which the score is the mean. `evidence`: what the confidence grows by.
+    `ratings`: how many there are, the k-th newest counting 1/k. All but `bucket` in units of 10^-9.
+    """
+
+    bucket: int
+    opinion: int
+    weight: int
+    evidence: int
+    ratings: int
+
+
+class Term(NamedTuple):
+    """One rating that counts: its opinion, ln of its value, its growth, and how many newer ones of the pair there are, plus one."""
+
+    record: TaskRecord
+    opinion: int
+    value: int
+    growth: int
+    repeat: int
+
+
+class Pair:
+    """The records in which one cluster of keys rates one party, oldest first."""
+
+    __slots__ = ("paid", "records")
+
+    def __init__(self) -> None:
+        self.records: list[TaskRecord] = []
+        self.paid = 0
+
+    def append(self, record: TaskRecord) -> None:
+        self.records.append(record)
+        self.paid += record.paid
+
+    def pop(self) -> TaskRecord:
+        record = self.records.pop()
+        self.paid -= record.paid
+        return record
+
+    def terms(self, role: Role) -> Iterator[Term]:
+        """The ratings that count, newest first: a customer who changes his mind is heard, whatever he said before."""
+        for repeat, record in enumerate(reversed(self.records[-WINDOW:]), 1):
+            opinion = record.opinion(role)
+            assert opinion is not None, "a record without an opinion is in no pair"
+            yield Term(record, opinion, value_weight(record.value), growth(record.height), repeat)
+
+    def summary(self, role: Role) -> Summary:
+        total = weights = evidence = ratings = 0
+        for _, opinion, value, grown, repeat in self.terms(role):
+            weight = value * grown // repeat
+            total += weight * opinion
+            weights += weight
+            evidence += value // repeat
+            ratings += ONE // repeat
+        bucket = (total * 2 * BUCKETS + weights * ONE) // (weights * 2 * ONE)  # the nearest tenth
+        return Summary(bucket, total, weights, evidence, ratings)

@@ -1,0 +1,130 @@
+"""What colluders do. Each attack is played as well as its idea allows: enough praise to look better than honest on a plain mean."""
+
+from __future__ import annotations
+
+from benchmarks.reputation_sim.market import DRAIN, PUMP, Attack, Maker, Node, rings
+
+SYBILS = 20  # client keys of one operator
+MICRO = 1_500_000  # nanoERG: as little as a task with its boxes can usefully carry
+
+
+def ring(size: int) -> Attack:
+    """Members buy from each other with the keys that they serve with, everybody from everybody."""
+
+    def attack(maker: Maker, liars: list[Node]) -> None:
+        maker.outside(liars)
+        for members in rings(liars, size):
+            pump(maker, members)
+
+    return attack
+
+
+def pump(maker: Maker, members: list[Node]) -> None:
+    for node in members:
+        others = [member.key for member in members if member is not node]
+        for _ in range(PUMP):
+            maker.deal(maker.chance.choice(others), node.key, maker.value(), maker.time())
+
+
+def chain(size: int, steps: int) -> Attack:
+    """Members stand in groups, each buying only from the next: no circle is shorter than the number of groups."""
+
+    def attack(maker: Maker, liars: list[Node]) -> None:
+        maker.outside(liars)
+        for members in rings(liars, size):
+            groups = [group for step in range(steps) if (group := members[step::steps])]
+            for step, group in enumerate(groups):
+                _buy_from(maker, groups[step - 1], group)
+
+    return attack
+
+
+def _buy_from(maker: Maker, buyers: list[Node], sellers: list[Node]) -> None:
+    for node in sellers:
+        for _ in range(PUMP):
+            maker.deal(maker.chance.choice(buyers).key, node.key, maker.value(), maker.time())
+
+
+def sybils(*, hidden: bool) -> Attack:
+    """Each operator has client keys of his own; unless hidden, the chain shows who funded them."""
+
+    def attack(maker: Maker, liars: list[Node]) -> None:
+        maker.outside(liars)
+        for node in liars:
+            keys = [maker.key() for _ in range(SYBILS)]
+            if not hidden:
+                maker.fund(keys, node.key)
+            for _ in range(PUMP):
+                maker.deal(maker.chance.choice(keys), node.key, maker.value(), maker.time())
+
+    return attack
+
+
+def one_purse(size: int) -> Attack:
+    """A ring whose members buy with other keys than they serve with; one purse funded them all."""
+
+    def attack(maker: Maker, liars: list[Node]) -> None:
+        maker.outside(liars)
+        for members in rings(liars, size):
+            keys = [maker.key() for _ in members]
+            maker.fund([*keys, *(member.key for member in members)], maker.key())
+            for node in members:
+                for _ in range(PUMP):
+                    maker.deal(maker.chance.choice(keys), node.key, maker.value(), maker.time())
+
+    return attack
+
+
+def slander(maker: Maker, liars: list[Node]) -> None:
+    """Rings of five which also buy from the most used honest nodes and give them the worst mark: five times each."""
+    ring(5)(maker, liars)
+    busy = sorted(maker.honest, key=lambda node: node.popularity, reverse=True)[: len(maker.honest) // 4]
+    for node in liars:
+        for rival in maker.chance.sample(busy, 5):
+            maker.record(node.key, rival.key, maker.value(), maker.time(), (1, 5))
+
+
+def drain(maker: Maker, liars: list[Node]) -> None:
+    """Honest for four months of six, then bad, with rings of five to cover it up."""
+    for node in liars:
+        node.good = lambda when: 0.9 if when < DRAIN else 0.15
+    maker.outside(liars, 30)
+    for members in rings(liars, 5):
+        for node in members:
+            others = [member.key for member in members if member is not node]
+            for _ in range(PUMP):
+                maker.deal(maker.chance.choice(others), node.key, maker.value(), maker.time(DRAIN))
+
+
+def micro(maker: Maker, liars: list[Node]) -> None:
+    """Good work in tasks of next to nothing, for strangers; bad work where there is money in it."""
+    for node in liars:
+        for _ in range(PUMP):
+            client = maker.chance.choice(maker.clients)
+            maker.record(client, node.key, MICRO, maker.time(), (5, 5))
+    maker.outside(liars)
+
+
+def everything(maker: Maker, liars: list[Node]) -> None:
+    """All of the above at once, the hidden sybils excepted: each attack gets a share of the colluders."""
+    attacks = (ring(2), ring(5), ring(20), ring(30), chain(30, 6), sybils(hidden=False), one_purse(5), slander, micro)
+    share = max(1, len(liars) // len(attacks))
+    for number, attack in enumerate(attacks):
+        end = (number + 1) * share if number < len(attacks) - 1 else len(liars)
+        attack(maker, liars[number * share : end])
+
+
+ATTACKS: dict[str, Attack] = {
+    "rings of 2": ring(2),
+    "rings of 5": ring(5),
+    "rings of 20": ring(20),
+    "rings of 30": ring(30),
+    "circles of 6 steps": chain(30, 6),
+    "rings of 5, one purse": one_purse(5),
+    "sybil clients": sybils(hidden=False),
+    "slander": slander,
+    "slow drain": drain,
+    "micro-tasks": micro,
+    "all of these": everything,
+    "sybils, funding hidden": sybils(hidden=True),
+}
