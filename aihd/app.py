@@ -33,7 +33,7 @@ from aihd.execution.content import ContentStore
 from aihd.execution.exchange import exchange_app
 from aihd.execution.inputs import InputStore
 from aihd.nodo.gateway import GatewayClient
-from aihd.nodo.registry import list_services
+from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
 from aihd.ops.lock import process_lock
 from aihd.ops.metrics import StatusCollector
@@ -43,19 +43,19 @@ from aihd.services.bridge import Bridge
 from aihd.services.engine import Engine, Offered, Service
 from aihd.services.execute import Execute, Runtime
 from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
+from aihd.services.price import Price
 from aihd.services.rate import Rate
 from aihd.services.reconcile import Reconcile
 from aihd.services.report import Report
 from aihd.services.settle import Settle
 from aihd.services.watch import Claim, Watch
-from aihd.store.journal import Journal
+from aihd.store.journal import GATEWAY_CLIENT, Journal
 
 log = structlog.get_logger()
 
 SECONDS_PER_BLOCK: Final = {"mainnet": 120.0, "testnet": 45.0, "devnet": 1.0}
 MAX_FEES: Final = 10  # a fee may be raised to this multiple of wallet.fee
 CONNECT_FOR: Final = 30.0  # seconds that a started instance may take to listen
-GATEWAY_CLIENT: Final = "gateway_client"  # the client id that nodo gave us, kept in the journal
 
 
 async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool = False) -> None:
@@ -74,15 +74,18 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
         await _open_doors(settings, engine, report, stack)
         # Before the group: an error of the start is told as it is, not wrapped in one of many.
         await reconcile.look()
+        if made_at := engine.journal.restored_from():
+            log.warning("runs on a restored backup; the chain has been looked at in full", backup=made_at)
+            engine.journal.clear_restored()
         async with asyncio.TaskGroup() as group:
             execute = Execute(engine, runtime, group)
             await execute.recover()
             services = [reconcile, execute, Watch(engine), Claim(engine), Rate(engine)]
             services += [
                 Settle(engine, _payout(settings)),
-                Bridge(engine, settings.nodo.database_file, settings.nodo.peer_ids),
+                Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
             ]
-            services += _opinions(settings, engine)
+            services += _opinions(settings, engine) + _price(settings, engine, runtime)
             loops = [group.create_task(service.run(), name=service.name) for service in services]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
@@ -139,12 +142,14 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
         policy.Limits(rules.min_profit, rules.max_open_tasks, *margins, wallet.fee, terms),
         Limits(depth, *margins),
         record.genesis_id,
+        counts_cost=rules.count_nodo_cost,
     )
 
 
 def _services(settings: Settings) -> tuple[dict[bytes, Offered], dict[bytes, policy.Terms]]:
     """What nodo's registry holds of the services that the configuration offers; ConfigError for one that is not there."""
-    local = list_services(settings.nodo.storage)
+    nodo = settings.nodo.installation
+    local = Registry(nodo.registry, nodo.metadata).services()
     per_block = SECONDS_PER_BLOCK[settings.chain.network]
     offered: dict[bytes, Offered] = {}
     terms: dict[bytes, policy.Terms] = {}
@@ -161,13 +166,22 @@ def _services(settings: Settings) -> tuple[dict[bytes, Offered], dict[bytes, pol
     return offered, terms
 
 
+def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service]:
+    if not settings.policy.count_nodo_cost:
+        return []
+    offered = {engine.services[key].name: key for key in engine.services} | {key.hex(): key for key in engine.services}
+    durations = {offered[s.hash or s.name or ""]: s.expected_duration for s in settings.services}
+    rate = settings.nodo.installation.per_nanoerg
+    return [Price(engine, runtime.gateway, runtime.client_id, durations, rate)]
+
+
 def _opinions(settings: Settings, engine: Engine) -> list[Service]:
     """The service that states our opinions, if the operator wants it."""
     ours = settings.opinion
     if not ours.enabled:
         return []
     node, service = bytes.fromhex(ours.node_type), bytes.fromhex(ours.service_type) if ours.service_type else None
-    database = settings.nodo.database_file
+    database = settings.nodo.installation.database
     rules = OpinionRules(ours.threshold, ours.max_spend, node)
     return [Opinions(engine, lambda: nodo_opinions(database, node, service), rules)]
 
@@ -179,10 +193,14 @@ def _payout(settings: Settings) -> bytes | None:
 
 async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) -> Runtime:
     """The gateway, with the client id that it gave us once and for all."""
-    gateway = await stack.enter_async_context(GatewayClient(str(settings.nodo.gateway)))
-    client_id = engine.journal.meta().get(GATEWAY_CLIENT)
-    if client_id is None:
-        client_id = await gateway.generate_client()
+    nodo, given = settings.nodo.installation, settings.nodo
+    address = required(nodo.gateway, "nodo.gateway")
+    gateway = await stack.enter_async_context(
+        GatewayClient(address, security=given.security, peer_id=given.peer_id, hash_algorithm=nodo.hash_algorithm)
+    )
+    kept = engine.journal.meta().get(GATEWAY_CLIENT)
+    client_id = await gateway.client_id(kept)
+    if client_id != kept:
         engine.journal.remember(GATEWAY_CLIENT, client_id)
     # Of its own: a service's instance must see no cookie or header of another conversation.
     session = await stack.enter_async_context(aiohttp.ClientSession())
@@ -190,7 +208,7 @@ async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) ->
         gateway,
         session,
         client_id,
-        settings.nodo.database_file,
+        settings.nodo.installation.database,
         settings.nodo.start_timeout,
         CONNECT_FOR,
         settings.policy.max_output,

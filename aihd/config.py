@@ -12,7 +12,8 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
@@ -40,6 +41,7 @@ from aihd.config_values import (
     items,
 )
 from aihd.errors import ConfigError
+from aihd.nodo.discovery import Installation, assumed, discover
 from aihd.protocol.opinion import CELAUT_NODE_TYPE
 from aihd.protocol.units import NanoErg, format_erg
 from aihd.resources import resource
@@ -102,7 +104,10 @@ class Wallet(Section):
 class Nodo(Section):
     """The Celaut node beside us."""
 
+    folder: File | None = None
     gateway: TcpAddress = HostPort("127.0.0.1", 50051)
+    security: Literal["auto", "plaintext", "tls"] = "auto"
+    peer_id: Annotated[str, Field(pattern=r"^[0-9a-f]{64,66}$")] | None = None
     storage: File = Path("/nodo/storage")
     database: File | None = None
     start_timeout: Duration = 120.0
@@ -113,15 +118,21 @@ class Nodo(Section):
         """nodo's peer ids by Ergo address."""
         return dict(name.split("=", 1) for name in self.peers)
 
-    @property
-    def database_file(self) -> Path:
-        """nodo's SQLite database."""
-        return self.database or self.storage / "database.sqlite"
-
-    @property
-    def registry_dir(self) -> Path:
-        """Folder with one entry for each service, named by its hash."""
-        return self.storage / "__registry__"
+    @cached_property
+    def installation(self) -> Installation:
+        """What nodo's own settings say, where its folder is known; what is set here wins over them."""
+        given = self.model_fields_set
+        found = assumed(self.storage) if self.folder is None else discover(self.folder)
+        if "storage" in given and self.folder is not None:
+            parts = assumed(self.storage)
+            found = replace(
+                found, storage=parts.storage, database=parts.database, registry=parts.registry, metadata=parts.metadata
+            )
+        if self.database is not None:
+            found = replace(found, database=self.database)
+        if "gateway" in given or found.port is None:
+            found = replace(found, host=self.gateway.host, port=self.gateway.port)
+        return found
 
 
 class Opinion(Section):
@@ -139,6 +150,7 @@ class Policy(Section):
 
     min_payment: Amount = NanoErg(10_000_000)
     min_profit: Amount = NanoErg(0)
+    count_nodo_cost: bool = True
     max_open_tasks: Annotated[Whole, Field(ge=1, le=MAX_OPEN_TASKS)] = 4
     claim_margin_blocks: Annotated[Whole, Field(ge=0)] = 10
     release_margin_blocks: Annotated[Whole, Field(ge=1)] = 5

@@ -11,7 +11,9 @@ from rich.table import Table
 
 from benchmarks.content import content_store
 from benchmarks.devnet import devnet_start_and_page
+from benchmarks.follower import poll
 from benchmarks.journal import journal_commit
+from benchmarks.reputation import reputation
 from benchmarks.signing import signing
 
 
@@ -19,7 +21,9 @@ async def main() -> None:
     table = Table("what", "ours", "floor", "ratio", "the floor is")
     with tempfile.TemporaryDirectory(prefix="aihd-bench-") as folder:
         devnet = await devnet_start_and_page(Path(folder))
-        for result in (await content_store(Path(folder)), journal_commit(Path(folder)), signing(), *devnet):
+        polls = await poll(Path(folder))
+        content = await content_store(Path(folder))
+        for result in (content, journal_commit(Path(folder)), signing(), *devnet, *polls, *reputation()):
             table.add_row(*result.row())
     Console(width=140).print(table)
 

@@ -135,9 +135,9 @@ def test_settings__when__folders_are_set__then__files_beneath_follow(tmp_path: P
     assert settings.database == tmp_path / "aihd.sqlite"
     assert settings.content_dir == tmp_path / "content"
     assert settings.lock_file == tmp_path / "aihd.lock"
-    assert settings.nodo.database_file == Path("/n/database.sqlite")
-    assert settings.nodo.registry_dir == Path("/n/__registry__")
-    assert load_settings(NO_FILE, {}, {"nodo.database": "/d"}).nodo.database_file == Path("/d")
+    nodo = settings.nodo.installation
+    assert (nodo.database, nodo.registry) == (Path("/n/database.sqlite"), Path("/n/__registry__"))
+    assert load_settings(NO_FILE, {}, {"nodo.database": "/d"}).nodo.installation.database == Path("/d")
 
 
 # --- mistakes
@@ -334,3 +334,13 @@ def test_sections__when__listed__then__none_can_take_a_secret() -> None:
         assert issubclass(section, Section)
         secrets = [key for key in section.model_fields if re.search("mnemonic|password|secret|seed|key", key)]
         assert all(key.endswith("_file") for key in secrets)
+
+
+def test_installation__when__nodo_has_a_folder__then__its_settings_are_taken_and_ours_win(tmp_path: Path) -> None:
+    text = "network:\n  GATEWAY_PORT: 4040\nmain:\n  STORAGE: /elsewhere\nhashing:\n  HASH: sha3_256\n"
+    (tmp_path / "config.yaml").write_text(text)
+    found = load_settings(NO_FILE, {}, {"nodo.folder": str(tmp_path)}).nodo.installation
+    assert (found.gateway, found.storage) == ("127.0.0.1:4040", Path("/elsewhere"))
+    given = {"nodo.folder": str(tmp_path), "nodo.gateway": "10.0.0.1:7", "nodo.storage": "/n", "nodo.database": "/d"}
+    ours = load_settings(NO_FILE, {}, given).nodo.installation
+    assert (ours.gateway, ours.registry, ours.database) == ("10.0.0.1:7", Path("/n/__registry__"), Path("/d"))

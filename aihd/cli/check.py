@@ -24,11 +24,12 @@ from aihd.chain.view import ChainView
 from aihd.cli.common import ConfigOption, console_of, settings_of
 from aihd.config import Settings, required
 from aihd.errors import AihdError, Exit, one_line
-from aihd.nodo.registry import list_services
+from aihd.nodo.diagnose import Finding, diagnose
+from aihd.nodo.registry import Registry
 from aihd.ops.lock import is_locked
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.units import format_erg
-from aihd.store.journal import Journal
+from aihd.store.journal import GATEWAY_CLIENT, Journal
 
 PATIENCE: Final = 5.0  # seconds for an answer of a socket
 ROOM: Final = 1 << 30  # bytes free that a data folder should have
@@ -136,7 +137,9 @@ def _deployment(settings: Settings) -> str:
 def _services(settings: Settings) -> str:
     if not settings.services:
         raise AihdError("none is offered, so every task is declined")
-    local = {name for s in list_services(settings.nodo.storage) for name in (s.service_hash.hex(), s.name)}
+    nodo = settings.nodo.installation
+    found = Registry(nodo.registry, nodo.metadata).services()
+    local = {name for s in found for name in (s.service_hash.hex(), s.name)}
     missing = [str(s.hash or s.name) for s in settings.services if (s.hash or s.name) not in local]
     if missing:
         raise AihdError(f"nodo's registry does not hold {', '.join(missing)}")
@@ -256,8 +259,21 @@ async def _bond(session: aiohttp.ClientSession, settings: Settings, deployment: 
 
 async def _nodo(settings: Settings) -> list[Check]:
     """What is known of nodo; the one place for findings about it."""
-    gateway = settings.nodo.gateway
-    if not await _listens(gateway.host, gateway.port):
-        mend = "start nodo, or set nodo.gateway to the address of its gateway"
-        return [Check("nodo", f"nothing listens on {gateway}", mend)]
-    return [Check("nodo", f"its gateway listens on {gateway}")]
+    nodo = settings.nodo
+    kept = None
+    if settings.database.exists():
+        with Journal(settings.database, read_only=True) as journal:
+            kept = journal.meta().get(GATEWAY_CLIENT)
+    try:
+        found = await diagnose(nodo.installation, security=nodo.security, peer_id=nodo.peer_id, client_id=kept)
+    except AihdError as error:
+        return [Check("nodo", one_line(error), "see nodo.folder, or set nodo.gateway and nodo.storage")]
+    return [_of_nodo(finding) for finding in found]
+
+
+def _of_nodo(finding: Finding) -> Check:
+    """What is wrong and what mends it stand in one sentence, a semicolon between them."""
+    wrong, _, mend = finding.sentence.partition("; ")
+    if finding.ok:
+        return Check(f"nodo {finding.what}", finding.sentence)
+    return Check(f"nodo {finding.what}", wrong, mend or "see nodo.folder and nodo.database")

@@ -40,7 +40,8 @@ class Limits:
 class Offer:
     """A task as it is offered to us now.
 
-    `headers` newest first; `height` is that of the next block; `at_work` counts the tasks that keep us busy.
+    `headers` newest first; `height` is that of the next block; `at_work` counts the tasks that keep us busy. `cost` is what nodo asks
+    for the run, in nanoERG; None while it has not said.
     """
 
     task: On[TaskEscrow]
@@ -48,6 +49,7 @@ class Offer:
     height: int
     headers: tuple[HeaderRef, ...]
     at_work: int
+    cost: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,19 @@ def _price(offer: Offer, limits: Limits) -> Decline | None:
 
 
 def _profit(offer: Offer, limits: Limits) -> Decline | None:
+    if offer.cost is None:
+        return Decline("cost", "nodo has not said what the run costs", passing=True)
     # A settler is paid by the rating box; the receipt's value comes back when it may be reclaimed.
     payment = offer.task.content.payment
-    profit = payment - guards.treasury_fee(payment) - _TRANSACTIONS * limits.tx_fee + constants.RATING_VALUE
+    fees = guards.treasury_fee(payment) + _TRANSACTIONS * limits.tx_fee
+    profit = payment - fees - offer.cost + constants.RATING_VALUE
     if profit < limits.min_profit:
-        return Decline("profit", f"it would leave {profit} nanoERG after fees, {limits.min_profit} are asked")
+        # nodo's price may fall; the rest of it never changes.
+        return Decline(
+            "profit",
+            f"it would leave {profit} nanoERG after fees and {offer.cost} for the run, {limits.min_profit} are asked",
+            passing=profit + offer.cost >= limits.min_profit,
+        )
     return None
 
 

@@ -79,6 +79,12 @@ def discover(folder: Path) -> Installation:
     raise ConfigError(f"{folder} holds no nodo: neither {CONFIG} nor {ENV} is there; it should be nodo's main.MAIN_DIR")
 
 
+def assumed(storage: Path) -> Installation:
+    """A nodo of which only the storage folder is known: everything else is where the newest one puts it by itself."""
+    folder = storage.parent
+    return _installation(folder, _File(folder / CONFIG, {"main.STORAGE": str(storage)}), None)
+
+
 @dataclass(frozen=True, slots=True)
 class _File:
     """Settings by full name, as text."""

@@ -80,6 +80,8 @@ class Engine:
     policy: policy.Limits
     limits: Limits
     genesis_id: str
+    costs: dict[bytes, int] = field(default_factory=dict)  # nanoERG that nodo asks for a run, by service hash
+    counts_cost: bool = False  # whether a service whose cost nodo has not said yet is not offered
     pulse: Pulse = field(default_factory=Pulse)
     health: dict[str, str] = field(default_factory=dict)  # loops in trouble, with the reason
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -124,5 +124,6 @@ def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, other
         return policy.Decline(
             "locator", f"its input locator {task.content.locator[:40]!r} is of a kind not supported here"
         )
-    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, others)
+    cost = engine.costs.get(task.content.service_hash, None if engine.counts_cost else 0)
+    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, others, cost)
     return policy.consider(offer, engine.policy)

@@ -24,6 +24,7 @@ from aihd.store.fold import COLUMNS, task_of
 from aihd.store.schema import check_current, migrate
 
 HEADERS_KEPT: Final = 720
+GATEWAY_CLIENT: Final = "gateway_client"  # meta key of the client id that nodo gave us
 PAUSED: Final = "paused"  # the key of the flag, and since when it is set
 _GONE: Final = "('dropped', 'replaced')"  # statuses that leave room for another transaction of the same intent
 # What is not our doing: nothing was written, and the same may go well later.

@@ -1,0 +1,55 @@
+"""Asks nodo from time to time what a run of each offered service costs, so that no task is taken at a loss."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Final
+
+import structlog
+
+from aihd.nodo.failures import Refused
+from aihd.nodo.gateway import GatewayClient
+from aihd.nodo.pricing import to_nanoerg
+from aihd.services.engine import Engine, Service
+
+log = structlog.get_logger()
+
+EVERY: Final = 600.0  # seconds: nodo's prices move with the load of the machine
+
+
+class Price(Service):
+    """Estimate times declared rate, for the duration that a run is expected to take."""
+
+    name = "price"
+    commands = frozenset()
+
+    def __init__(
+        self, engine: Engine, gateway: GatewayClient, client_id: str, durations: Mapping[bytes, float], rate: Fraction
+    ) -> None:
+        """`durations`: seconds of a run by service hash; `rate`: units per nanoERG where the node declares none."""
+        super().__init__(engine)
+        self._gateway = gateway
+        self._client_id = client_id
+        self._durations = durations
+        self._rate = rate
+        self._due = 0.0
+
+    async def step(self) -> None:
+        if time.monotonic() < self._due:
+            return
+        rate = await self._declared()
+        for service_hash, seconds in self._durations.items():
+            estimate = await self._gateway.estimated_cost(service_hash, client_id=self._client_id)
+            cost = to_nanoerg(estimate.of_run(seconds), rate)
+            if cost != self.engine.costs.get(service_hash):
+                self.engine.costs[service_hash] = cost
+                log.info("cost", service=service_hash.hex(), nanoerg=cost, seconds=seconds)
+        self._due = time.monotonic() + EVERY
+
+    async def _declared(self) -> Fraction:
+        try:
+            return await self._gateway.mu_per_nanoerg(self._client_id)
+        except Refused:
+            return self._rate
