@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +33,16 @@ class WalletFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """A node or explorer and how it behaved: `lies` are those counted since the start; `resting` says why it is asked last, or nothing."""
+
+    kind: str
+    url: str
+    lies: int
+    resting: str
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything a status is made of. `height` is the tip's; `troubles` maps a loop to what ails it.
 
@@ -51,6 +61,7 @@ class Facts:
     newest: tuple[Task, ...] = ()
     paused: str | None = None
     restored: str | None = None
+    sources: tuple[SourceFacts, ...] = ()
 
 
 def status(facts: Facts) -> dict[str, Any]:
@@ -71,6 +82,7 @@ def status(facts: Facts) -> dict[str, Any]:
             "states": {str(state): facts.states[state] for state in State if facts.states.get(state)},
             "declined": {code: {"count": count, "last": last} for code, (count, last) in facts.declines.items()},
         },
+        "sources": [asdict(source) for source in facts.sources],
         "newest": [_line(task, facts.limits) for task in facts.newest],
         "issues": issues,
     }
@@ -119,6 +131,12 @@ def _issues(facts: Facts) -> Iterable[dict[str, Any]]:
             "reason": f"it was put back from the backup of {facts.restored}; what happened since is not known until the "
             "chain has been looked at in full",
         }
+    for source in facts.sources:
+        if source.resting and source.lies:
+            yield {
+                "what": f"{source.kind} {source.url}",
+                "reason": f"it was found untrue, and is asked last: {source.resting}",
+            }
     for name, reason in sorted(facts.troubles.items()):
         yield {"what": f"{name} loop", "reason": reason}
     for task in facts.open_tasks:

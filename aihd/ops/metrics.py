@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 
@@ -31,3 +31,9 @@ class StatusCollector(Collector):
         for code, decline in document["tasks"]["declined"].items():
             declined.add_metric([code], decline["count"])
         yield declined
+        lies = CounterMetricFamily(
+            "aihd_source_lies", "Answers that could not be true, by server", labels=["kind", "url"]
+        )
+        for source in document["sources"]:
+            lies.add_metric([source["kind"], source["url"]], source["lies"])
+        yield lies

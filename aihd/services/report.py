@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
 from aihd.core.task import Limits
-from aihd.core.views import Facts, WalletFacts, status
+from aihd.core.views import Facts, SourceFacts, WalletFacts, status
 from aihd.ops.notify import Notifier
 from aihd.ops.web import Health
 from aihd.protocol.trees import address_of
@@ -43,7 +43,14 @@ class Report:
     def document(self) -> dict[str, Any]:
         """The status document now."""
         engine = self._engine
-        return status(facts_of(engine.journal, self._height, self._wallet, engine.health, engine.limits, running=True))
+        facts = facts_of(engine.journal, self._height, self._wallet, engine.health, engine.limits, running=True)
+        return status(replace(facts, sources=tuple(self._sources())))
+
+    def _sources(self) -> Iterator[SourceFacts]:
+        view = self._engine.view
+        for kind, source in (("node", view.node), ("explorer", view.explorer)):
+            for server in source.servers:
+                yield SourceFacts(kind, server.url, server.lies, server.reason if server.rests else "")
 
     def healthy(self) -> Health:
         """Whether the loop turns, whatever the chain sources answer."""
@@ -73,7 +80,7 @@ class Report:
         situation = await engine.submitter.situation()
         tree = engine.signer.tree
         address = address_of(tree, engine.view.prefix)
-        confirmed = sum(box.value for box in await engine.view.explorer.unspent_by_address(address))
+        confirmed = sum(box.value for box in await engine.view.wallet(tree))
         available = sum(box.value for box in situation.funds.boxes)
         bond = situation.bond.content if situation.bond else None
         self._wallet = WalletFacts(
