@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ergo_lib_python.chain import Address, EcPoint
-from ergo_lib_python.sigma_protocol import ProveDlog
-from ergo_lib_python.verifier import verify_signature
-
 from aihd.core.life import Life, Sighting
+from aihd.execution.auth import signed
 from aihd.protocol import hashes
 from aihd.protocol.boxes import TaskEscrow
 from aihd.protocol.deployment import Deployment
@@ -53,7 +50,7 @@ def verify(
         Finding("claim spent it", escrow.spent_by == claimed.transaction_id, f"claim {claimed.transaction_id[:16]}…"),
         Finding("receipt of this task", box.task_id == evidence.task_id, f"receipt box {receipt_box.id[:16]}…"),
         Finding("receipt by the claimer", box.node == claimed.content.node, f"node {box.node.hex()[:16]}…"),
-        Finding("node signature", _signed(box.node, message, box.node_sig), "over chain, task and output hash"),
+        Finding("node signature", signed(box.node, message, box.node_sig), "over chain, task and output hash"),
         Finding("full receipt", full.cid == box.receipt_cid, f"CID {hashes.cid_text(box.receipt_cid)[:24]}…"),
         Finding("output hash", evidence.output_hash == box.output_hash, f"sha3-256 {box.output_hash.hex()[:16]}…"),
         Finding("service", full.service_hash == task.service_hash.hex(), f"service {full.service_hash[:16]}…"),
@@ -63,13 +60,6 @@ def verify(
         params = hashes.exec_params_hash(task.service_hash, bytes.fromhex(full.seed), canonical_config(config))
         findings.append(Finding("parameters", params == box.exec_params_hash, "service, seed and configuration"))
     return findings
-
-
-def _signed(public_key: bytes, message: bytes, signature: bytes) -> bool:
-    try:
-        return bool(verify_signature(Address.p2pk(ProveDlog(EcPoint(public_key))), message, signature))
-    except ValueError:
-        return False
 
 
 def _seed_holds(full: FullReceipt, evidence: Evidence, commitment: bytes) -> bool:

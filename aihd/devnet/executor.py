@@ -2,28 +2,42 @@
 
 An instance is a process group with a folder of its own and an environment that holds nothing of ours. It ends with
 `stop`, by itself, or with the executor, and nothing of it is left then. There is no wall around it: run only services
-you trust.
+you trust. As nodo does it, a state file `<token>.json` beside the folder names the instance's console log.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from aihd.devnet.packing import unpack
 from aihd.errors import UsageError
 from aihd.nodo.pb import aihd_celaut_pb2 as pb
 
 SERIAL_LOG = "serial.log"
+PREFIX = "instance-"
+
+
+class Instances(Protocol):
+    """What runs instances for the gateway: processes (`Executor`) or containers (`DockerExecutor`)."""
+
+    async def start(self, token: str, service: pb.Service, environment: Mapping[str, str]) -> dict[int, int]: ...
+
+    async def stop(self, token: str) -> bool: ...
+
+    async def close(self) -> None: ...
+
+    def pid(self, token: str) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +56,23 @@ class Executor:
         self._host = host
         self._on_death = on_death
         self._running: dict[str, _Running] = {}
+        # Making a process holds the loop until the child has begun: one at a time, so that others get their turns in between.
+        self._spawning = asyncio.Lock()
 
     async def start(self, token: str, service: pb.Service, environment: Mapping[str, str]) -> dict[int, int]:
         """Start an instance; the host's port for each port that the service declares. UsageError when it cannot be."""
-        self._runtime.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="instance-", dir=self._runtime))
+        folder = self._runtime / f"{PREFIX}{token}"
         try:
             root = folder / "root"
-            root.mkdir()
+            root.mkdir(parents=True)
+            state = {"serial_log": str(folder / SERIAL_LOG)}
+            _state_file(folder).write_text(json.dumps(state))
             unpack(service, root)
             ports = {slot.port: _free_port(self._host) for slot in service.api.slot}
-            process = await self._spawn(_command(service, root), root, environment, ports)
+            async with self._spawning:
+                process = await self._spawn(_command(service, root), root, environment, ports)
         except BaseException:
-            shutil.rmtree(folder)
+            _remove_files(folder)
             raise
         watch = asyncio.create_task(self._watch(token, process), name=f"instance {token[:8]}")
         self._running[token] = _Running(process, folder, watch)
@@ -109,12 +127,21 @@ class Executor:
 async def _end(running: _Running) -> None:
     _kill_group(running.process.pid)
     await running.watch
-    _remove(running)
+    await asyncio.to_thread(_remove, running)
 
 
 def _remove(running: _Running) -> None:
     _kill_group(running.process.pid)  # children that outlived the entry
-    shutil.rmtree(running.folder)
+    _remove_files(running.folder)
+
+
+def _remove_files(folder: Path) -> None:
+    _state_file(folder).unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
+def _state_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name.removeprefix(PREFIX)}.json")
 
 
 def _kill_group(pid: int) -> None:

@@ -10,14 +10,14 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from aihd.errors import InvariantError, UsageError
 from aihd.execution.errors import TooLarge
-from aihd.execution.files import sync_folder
+from aihd.execution.files import sweep, sync_folder
 
 DIGEST_BYTES = 32
 
@@ -94,6 +94,11 @@ class ContentStore:
     def open(self, digest: bytes) -> BinaryIO:
         """The file, to read; FileNotFoundError when it is not here. The caller closes it."""
         return self.path(digest).open("rb")
+
+    def sweep(self, needed: Set[bytes], grace: float) -> int:
+        """Delete all files whose digest is not `needed`, but for those written in the last `grace` seconds: the note that one is
+        needed comes after it. How many were deleted."""
+        return sweep(self._root, needed, grace)
 
     def delete(self, digest: bytes) -> None:
         """Forget the file; nothing happens when it is not here."""

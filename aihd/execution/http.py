@@ -26,7 +26,6 @@ FILE_PIECE = 1 << 20  # bytes read from a file at a time
 CONNECT_ONCE = 3.0  # seconds for one attempt: a guest that still boots swallows packets
 PAUSE = 0.05  # seconds between attempts
 HEADERS = {
-    "Content-Type": "application/octet-stream",
     # The bytes that are hashed are the bytes that the service made.
     "Accept-Encoding": "identity",
     # A port may belong to another instance next time.
@@ -60,6 +59,7 @@ async def run_http(
     timeout: float,
     limit: int,
     sink: Sink,
+    content_type: str = "application/octet-stream",
 ) -> int:
     """POST `body` to http://endpoint/path and stream the answer to `sink`; the number of its bytes.
 
@@ -71,7 +71,7 @@ async def run_http(
     try:
         async with asyncio.timeout(timeout):
             with _source(body) as source:
-                async with await _connected(session, url, source, connect_for) as response:
+                async with await _connected(session, url, source, connect_for, content_type) as response:
                     return await _receive(response, limit, sink)
     except TimeoutError:
         raise TooSlow(f"the service at {url} did not end its answer within {timeout:g} s") from None
@@ -80,12 +80,16 @@ async def run_http(
 
 
 async def _connected(
-    session: aiohttp.ClientSession, url: URL, source: BinaryIO | AsyncIterable[bytes], connect_for: float
+    session: aiohttp.ClientSession,
+    url: URL,
+    source: BinaryIO | AsyncIterable[bytes],
+    connect_for: float,
+    content_type: str,
 ) -> aiohttp.ClientResponse:
     """The answer's head. Only a connection that was never made is tried again: the service may have begun otherwise."""
     deadline = time.monotonic() + connect_for
     once = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_ONCE)
-    headers = dict(HEADERS)
+    headers = {**HEADERS, "Content-Type": content_type}
     data = source
     while True:
         if not isinstance(source, AsyncIterable):

@@ -13,13 +13,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from aihd.errors import UsageError
-from aihd.execution.files import save, sync_folder
+from aihd.execution.files import save, sweep, sync_folder
 from aihd.protocol import envelope
 from aihd.protocol.hashes import INPUT_PREFIX
 
@@ -50,6 +50,10 @@ class InputStore:
         if not folder.is_dir():
             return None
         return StoredInput(folder / _INPUT, json.loads((folder / _CONFIG).read_bytes()))
+
+    def sweep(self, needed: Set[bytes], grace: float) -> int:
+        """Delete the inputs of all tasks that are not `needed`, but for those that came in the last `grace` seconds; how many."""
+        return sweep(self._root, needed, grace)
 
     def delete(self, task_id: bytes) -> None:
         shutil.rmtree(self._root / task_id.hex(), ignore_errors=True)
@@ -110,16 +114,6 @@ def _split(head: bytes) -> tuple[bytes | None, bytes]:
 def can_fetch(locator: str) -> bool:
     """Empty (the client uploads) or a data: locator."""
     return not locator or locator.startswith(DATA_LOCATOR)
-
-
-async def fetch(locator: str) -> AsyncIterator[bytes]:
-    """The bytes behind a locator; UsageError when it is of an unknown kind or malformed."""
-    if not locator.startswith(DATA_LOCATOR):
-        raise UsageError(f"locator {locator[:60]!r} is not supported, expected {DATA_LOCATOR}…")
-    try:
-        yield base64.b64decode(locator[len(DATA_LOCATOR) :], validate=True)
-    except ValueError as error:  # binascii.Error is one, and so is what a letter beyond ASCII gives
-        raise UsageError(f"locator {locator[:60]!r} is not base64: {error}") from None
 
 
 def data_locator(upload: bytes) -> str:

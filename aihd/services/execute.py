@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
@@ -11,12 +12,15 @@ import structlog
 
 from aihd.core.task import Command, Stage, State, Task
 from aihd.errors import AihdError, UsageError, one_line
-from aihd.execution import inputs
+from aihd.execution.adapters import Adapter, HttpAdapter, Job
 from aihd.execution.errors import ExecutionError
+from aihd.execution.failures import Failure, note_of
 from aihd.execution.files import save
-from aihd.execution.http import Sink, run_http
 from aihd.execution.inputs import StoredInput
+from aihd.execution.locator import Fetcher
+from aihd.execution.template import Template
 from aihd.nodo.database import instances_of
+from aihd.nodo.failures import TooSlow, Unreachable
 from aihd.nodo.gateway import GatewayClient, ServiceInstance
 from aihd.ops.failpoints import reach
 from aihd.protocol import hashes
@@ -29,7 +33,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """How services are run: the gateway with our client id there, and the limits. Times are seconds, sizes bytes."""
+    """How services are run: the gateway with our client id there, and the limits. Times are seconds, sizes bytes.
+
+    `templates` by service hash; a service without one has the slot and path that it is offered with. `adapters` by the name in a template.
+    """
 
     gateway: GatewayClient
     session: aiohttp.ClientSession
@@ -39,6 +46,9 @@ class Runtime:
     connect_for: float
     max_output: int
     seconds_per_block: float
+    templates: Mapping[bytes, Template] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    fetcher: Fetcher = field(default_factory=Fetcher)
 
 
 class Execute(Service):
@@ -52,6 +62,9 @@ class Execute(Service):
         self._runtime = runtime
         self._group = group
         self._running: dict[bytes, asyncio.Task[None]] = {}
+        self._fetching: dict[bytes, asyncio.Task[None]] = {}
+        self._tried: dict[bytes, int] = {}  # at which height the input of a task that is not claimed was last fetched
+        self._unfit: dict[bytes, AihdError] = {}
 
     @property
     def running(self) -> int:
@@ -64,7 +77,7 @@ class Execute(Service):
 
     async def cancel(self) -> None:
         """Stop what runs; its tasks are taken up again at the next start."""
-        for running in self._running.values():
+        for running in (*self._running.values(), *self._fetching.values()):
             running.cancel()
         await self.drained()
 
@@ -115,35 +128,70 @@ class Execute(Service):
     async def _fetch(self, task: Task) -> None:
         engine = self.engine
         try:
-            await engine.inputs.receive(task.id, task.input_commitment, inputs.fetch(task.locator))
+            await self._runtime.fetcher.obtain(engine.inputs, task.id, task.input_commitment, task.locator)
         except UsageError as error:
-            self._break(task, f"bad input: {one_line(error)}")
+            self._break(task, Failure.BAD_INPUT, error)
             return
         engine.journal.update(task.id, "input stored", stage=Stage.INPUT)
         engine.pulse.beat()
 
+    def ready(self, task: Task) -> bool:
+        """Whether a task may be claimed as far as its input is known: one with a locator waits here until the input lies on the disk,
+        matches its commitment and fits the service's schema. UsageError or BadInput when it never will.
+
+        Fetching goes on by itself, at most once a block, so that a slow server keeps no other claim waiting.
+        """
+        if not task.locator:
+            return True
+        if task.id in self._unfit:
+            raise self._unfit.pop(task.id)
+        stored = self.engine.inputs.get(task.id)
+        if stored is not None:
+            self._template(task).check_input(stored.path)
+            return True
+        if task.id not in self._fetching and self._tried.get(task.id) != self.engine.tip.height:
+            self._tried[task.id] = self.engine.tip.height
+            fetching = self._group.create_task(self._prefetch(task), name=f"fetch {task.id.hex()[:16]}")
+            self._fetching[task.id] = fetching
+            fetching.add_done_callback(lambda _: self._fetching.pop(task.id, None))
+        return False
+
+    async def _prefetch(self, task: Task) -> None:
+        try:
+            await self._runtime.fetcher.obtain(self.engine.inputs, task.id, task.input_commitment, task.locator)
+        except UsageError as error:
+            self._unfit[task.id] = error
+        except AihdError as error:
+            log.info("input not fetched yet", task=task.id.hex(), error=one_line(error))
+            return
+        self.engine.pulse.beat()
+
     async def _run(self, task: Task) -> None:
         stored = self.engine.inputs.get(task.id)
         if stored is None:
-            self._break(task, "the input is gone from the disk")
+            self._break(task, Failure.NO_INPUT, UsageError("the input is gone from the disk"))
             return
         self.engine.journal.update(task.id, "execution started", stage=Stage.RUNNING)
         try:
             await self._execute(task, stored)
         except AihdError as error:
             log.warning("execution failed", task=task.id.hex(), error=one_line(error))
-            self._break(task, one_line(error))
+            self._break(task, failure_of(error), error)
         finally:
             self.engine.pulse.beat()
 
-    def _break(self, task: Task, reason: str) -> None:
-        self.engine.journal.update(task.id, "cannot be delivered", stage=Stage.BROKEN, note=reason)
+    def _break(self, task: Task, failure: Failure, error: AihdError) -> None:
+        note = note_of(failure, one_line(error))
+        self.engine.journal.update(task.id, "cannot be delivered", stage=Stage.BROKEN, note=note)
 
     async def _execute(self, task: Task, stored: StoredInput) -> None:
         """One run; whatever happens, the instance is stopped afterwards."""
         engine, runtime = self.engine, self._runtime
         if task.claim_block is None or task.exec_deadline is None:
             raise UsageError(f"task {task.id.hex()} was started before its claim was in a block")
+        template = self._template(task)
+        await asyncio.to_thread(template.check_input, stored.path)
+        adapter = self._adapter(template)
         seed = hashes.seed(task.claim_block, task.id, task.input_commitment)
         environment = {name: value.encode() for name, value in stored.config.items()}
         reach("start service: before")
@@ -156,33 +204,40 @@ class Execute(Service):
         reach("start service: after")
         engine.journal.update(task.id, "instance started", instance=instance.token)
         try:
-            async with engine.content.receive(runtime.max_output) as sink:
+            job = self._job(task, template, instance, stored)
+            async with engine.content.receive(job.limit) as sink:
                 reach("run: before")
-                await self._call(task, instance, stored, sink)
+                await adapter.run(job, sink)
                 reach("run: after")
                 output_hash, size = await sink.commit()
                 reach("output stored")
         finally:
             await asyncio.shield(self._stop(instance.token))
-        self._write_receipt(task, stored, seed, output_hash, size)
+        self._write_receipt(task, stored, seed, output_hash, size, adapter.warning)
 
-    async def _call(self, task: Task, instance: ServiceInstance, stored: StoredInput, sink: Sink) -> None:
+    def _template(self, task: Task) -> Template:
+        known = self._runtime.templates.get(task.service_hash)
+        if known is not None:
+            return known
+        offered, connect_for = self.engine.services[task.service_hash], f"{self._runtime.connect_for} s"
+        fields = {"slot": offered.slot, "path": offered.path, "connect_for": connect_for}
+        return Template.model_validate({"hash": task.service_hash.hex(), **fields})
+
+    def _adapter(self, template: Template) -> Adapter:
+        known = self._runtime.adapters.get(template.adapter)
+        if known is not None:
+            return known
+        if template.adapter != "http":
+            raise ExecutionError(f"adapter {template.adapter!r} is not configured on this node")
+        return HttpAdapter(self._runtime.session)
+
+    def _job(self, task: Task, template: Template, instance: ServiceInstance, stored: StoredInput) -> Job:
+        """The run, with the time that the deadline leaves."""
         runtime = self._runtime
-        offered = self.engine.services[task.service_hash]
-        endpoints = instance.slots.get(offered.slot)
-        if not endpoints:
-            raise ExecutionError(f"the instance has no slot {offered.slot}, only {sorted(instance.slots)}")
         left = (task.exec_deadline or 0) - self.engine.tip.next_height - self.engine.limits.release_margin
-        await run_http(
-            runtime.session,
-            endpoints[0],
-            offered.path,
-            stored.path,
-            connect_for=runtime.connect_for,
-            timeout=max(1.0, left * runtime.seconds_per_block),
-            limit=runtime.max_output,
-            sink=sink,
-        )
+        seconds = min(left * runtime.seconds_per_block, template.max_duration or float("inf"))
+        limit = min(runtime.max_output, template.max_output or runtime.max_output)
+        return Job(instance.token, instance.slots, template, stored, max(1.0, seconds), limit)
 
     async def _stop(self, token: str) -> None:
         """Stop an instance for sure. If that fails, status says so: it goes on costing."""
@@ -194,7 +249,9 @@ class Execute(Service):
             log.error("an instance may still run", error=one_line(error))
             self.engine.health["instances"] = f"an instance may still run: {one_line(error)}"
 
-    def _write_receipt(self, task: Task, stored: StoredInput, seed: bytes, output_hash: bytes, size: int) -> None:
+    def _write_receipt(
+        self, task: Task, stored: StoredInput, seed: bytes, output_hash: bytes, size: int, warning: str
+    ) -> None:
         """Sign the output, keep the full receipt under its CID, and only then call the task done."""
         engine = self.engine
         if engine.journal.task(task.id).claim_block != task.claim_block:
@@ -224,5 +281,13 @@ class Execute(Service):
             output_hash=output_hash,
             params_hash=params_hash,
             receipt_cid=receipt.cid,
+            note=warning,
         )
         log.info("executed", task=task.id.hex(), output=output_hash.hex(), size=size)
+
+
+def failure_of(error: AihdError) -> Failure:
+    """What a failure receipt calls an error of a run."""
+    if isinstance(error, ExecutionError):
+        return error.kind
+    return Failure.UNREACHABLE if isinstance(error, Unreachable | TooSlow) else Failure.UNABLE

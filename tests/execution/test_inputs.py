@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from offchain import digest
 
 from aihd.errors import UsageError
-from aihd.execution.inputs import InputStore, can_fetch, data_locator, fetch
+from aihd.execution.inputs import InputStore, can_fetch
 from aihd.protocol import envelope
 from aihd.protocol.hashes import input_commitment
 
@@ -152,32 +151,6 @@ async def test_open__when__a_crash_left_half_an_input__then__cleared_and_whole_o
     stored = again.get(TASK)
     assert stored is not None
     assert stored.path.read_bytes() == b"input"
-
-
-@pytest.mark.asyncio
-async def test_fetch__when__a_data_locator__then__its_bytes() -> None:
-    body, _ = upload(b"input")
-    locator = data_locator(body)
-    assert can_fetch(locator)
-    assert b"".join([chunk async for chunk in fetch(locator)]) == body
-    assert base64.b64encode(body).decode() in locator
-
-
-@pytest.mark.asyncio
-@pytest.mark.parametrize(
-    ("locator", "says"),
-    [
-        ("https://example.org/x", "is not supported"),
-        ("file:///etc/passwd", "is not supported"),
-        ("data:text/plain;base64,aGk=", "is not supported"),
-        ("data:application/octet-stream;base64,@@@", "is not base64"),
-        ("data:application/octet-stream;base64,aGk", "is not base64"),
-        ("data:application/octet-stream;base64,aG\u00fck", "is not base64"),
-    ],
-)
-async def test_fetch__when__unknown_or_malformed__then__refused(locator: str, says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        [chunk async for chunk in fetch(locator)]
 
 
 def test_can_fetch__when__the_client_uploads_or_the_task_carries_it__then__yes_and_else_no() -> None:
