@@ -29,9 +29,13 @@ from aihd.core import policy
 from aihd.core.signing import Spending
 from aihd.core.task import Limits, Stage
 from aihd.errors import ConfigError
+from aihd.execution.adapters import Adapter, HttpAdapter
 from aihd.execution.content import ContentStore
-from aihd.execution.exchange import exchange_app
+from aihd.execution.exchange import Keys, exchange_app
 from aihd.execution.inputs import InputStore
+from aihd.execution.locator import Fetcher
+from aihd.execution.serial import SerialAdapter, runtime_folders
+from aihd.execution.tunnel import TunnelAdapter
 from aihd.nodo.gateway import GatewayClient
 from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
@@ -47,6 +51,7 @@ from aihd.services.price import Price
 from aihd.services.rate import Rate
 from aihd.services.reconcile import Reconcile
 from aihd.services.report import Report
+from aihd.services.retain import Retain
 from aihd.services.settle import Settle
 from aihd.services.watch import Claim, Watch
 from aihd.store.journal import GATEWAY_CLIENT, Journal
@@ -80,7 +85,7 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
         async with asyncio.TaskGroup() as group:
             execute = Execute(engine, runtime, group)
             await execute.recover()
-            services = [reconcile, execute, Watch(engine), Claim(engine), Rate(engine)]
+            services = [reconcile, execute, Watch(engine), Claim(engine, execute.ready), Rate(engine), Retain(engine)]
             services += [
                 Settle(engine, _payout(settings)),
                 Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
@@ -143,6 +148,7 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
         Limits(depth, *margins),
         record.genesis_id,
         counts_cost=rules.count_nodo_cost,
+        fetcher=Fetcher(devnet=settings.chain.network == "devnet"),
     )
 
 
@@ -160,7 +166,7 @@ def _services(settings: Settings) -> tuple[dict[bytes, Offered], dict[bytes, pol
             names = ", ".join(f"{s.name} ({s.service_hash.hex()[:12]}…)" for s in local) or "nothing"
             raise ConfigError(f"services: {wanted} names {len(found)} services of nodo's registry, which holds {names}")
         key = found[0].service_hash
-        offered[key] = Offered(found[0].name, service.slot, service.path)
+        offered[key] = Offered(found[0].name, service.slot or 0, service.path, service)
         least = settings.policy.min_payment if service.min_payment is None else service.min_payment
         terms[key] = policy.Terms(least, math.ceil(service.expected_duration / per_block))
     return offered, terms
@@ -213,7 +219,25 @@ async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) ->
         CONNECT_FOR,
         settings.policy.max_output,
         SECONDS_PER_BLOCK[settings.chain.network],
+        _adapters(settings, gateway, session),
     )
+
+
+def _adapters(settings: Settings, gateway: GatewayClient, session: aiohttp.ClientSession) -> dict[str, Adapter]:
+    """What templates may name. ConfigError when a service asks for containers and no engine is configured, or no SDK is there."""
+    adapters: dict[str, Adapter] = {
+        "http": HttpAdapter(session),
+        "tunnel": TunnelAdapter(gateway.service_tunnel),
+        "serial": SerialAdapter(runtime_folders(settings.nodo.installation.storage)),
+    }
+    if any(service.adapter == "container" for service in settings.services):
+        engine = required(settings.nodo.docker, "nodo.docker")
+        try:
+            from aihd.execution.container import ContainerAdapter
+        except ImportError:
+            raise ConfigError("services: adapter 'container' needs the extra aihd[docker]") from None
+        adapters["container"] = ContainerAdapter(engine)
+    return adapters
 
 
 async def _open_doors(settings: Settings, engine: Engine, report: Report, stack: AsyncExitStack) -> None:
@@ -224,7 +248,8 @@ async def _open_doors(settings: Settings, engine: Engine, report: Report, stack:
         engine.journal.update(task_id, "input stored", stage=Stage.INPUT)
         engine.pulse.beat()
 
-    door = exchange_app(engine.journal, engine.inputs, engine.content, engine.receipts, stored)
+    keys = Keys(engine.signer.public_key, engine.signer.agree, bytes.fromhex(engine.genesis_id))
+    door = exchange_app(engine.journal, engine.inputs, engine.content, engine.receipts, stored, keys)
     listen = settings.exchange.listen
     await stack.enter_async_context(serve(door, listen.host, listen.port, "exchange.listen"))
     registry = CollectorRegistry()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, cast, get_args
 
 from ergo_lib_python.chain import Address, NetworkPrefix
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -32,7 +32,7 @@ from aihd.config_values import (
     HostPort,
     Network,
     PeerNames,
-    ServiceHash,
+    Section,
     Size,
     TcpAddress,
     TokenId,
@@ -41,6 +41,7 @@ from aihd.config_values import (
     items,
 )
 from aihd.errors import ConfigError
+from aihd.execution.template import Template
 from aihd.nodo.discovery import Installation, assumed, discover
 from aihd.protocol.opinion import CELAUT_NODE_TYPE
 from aihd.protocol.units import NanoErg, format_erg
@@ -55,12 +56,6 @@ _T = TypeVar("_T")
 
 
 # --- sections ------------------------------------------------------------------------------------------------------
-
-
-class Section(BaseModel):
-    """A table of the TOML file: values do not change, and a key that is not listed is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Chain(Section):
@@ -112,6 +107,7 @@ class Nodo(Section):
     database: File | None = None
     start_timeout: Duration = 120.0
     peers: PeerNames = ()
+    docker: Annotated[str, Field(pattern=r"^(unix|tcp|ssh)://\S+$")] | None = None
 
     @property
     def peer_ids(self) -> Mapping[str, str]:
@@ -158,22 +154,8 @@ class Policy(Section):
     max_output: Size = 100_000_000
 
 
-class Service(Section):
-    """One service that may be run for money."""
-
-    hash: ServiceHash | None = None
-    name: Annotated[str, Field(min_length=1)] | None = None
-    adapter: Literal["http"] = "http"
-    slot: Annotated[Whole, Field(ge=1, le=65535)]
-    path: Annotated[str, Field(pattern=r"^/\S*$")] = "/run"
-    min_payment: Amount | None = None
-    expected_duration: Duration = 60.0
-
-    @model_validator(mode="after")
-    def _named(self) -> Self:
-        if (self.hash is None) == (self.name is None):
-            raise ValueError("should have a hash or a name, and not both")
-        return self
+Service = Template
+"""One table of [[services]]."""
 
 
 class Bond(Section):
@@ -287,8 +269,16 @@ def _check_address(address: str, network: Network) -> None:
 
 def _toml_lines(table: Mapping[str, Any]) -> Iterator[str]:
     for key, value in table.items():
-        # JSON's texts, numbers and lists of texts are TOML's
-        yield f"# {key} is not set" if value is None else f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        # JSON's texts and numbers are TOML's
+        yield f"# {key} is not set" if value is None else f"{key} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 # --- loading -------------------------------------------------------------------------------------------------------

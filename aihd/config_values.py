@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from aihd.protocol.units import (
     NanoErg,
@@ -117,6 +117,12 @@ def _endpoint(value: str) -> str:
     if len(value.encode()) > MAX_ENDPOINT_BYTES:
         raise ValueError(f"should be at most {MAX_ENDPOINT_BYTES} bytes: the bond has no room for more")
     return value
+
+
+class Section(BaseModel):
+    """A table of the TOML file: values do not change, and a key that is not listed is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 Amount = Annotated[NanoErg, BeforeValidator(parse_erg), PlainSerializer(format_erg)]

@@ -28,7 +28,7 @@ from aihd.devnet import Devnet
 from aihd.devnet.chain import Chain
 from aihd.devnet.gateway import EmbeddedGateway
 from aihd.execution.content import ContentStore
-from aihd.execution.exchange import exchange_app
+from aihd.execution.exchange import Keys, exchange_app
 from aihd.execution.inputs import InputStore
 from aihd.nodo.gateway import GatewayClient
 from aihd.ops.web import serve
@@ -297,7 +297,7 @@ async def node_rig(
         group = await stack.enter_async_context(_group())
         execute, reconcile = Execute(engine, runtime, group), Reconcile(engine, POLL)
         await reconcile.look()
-        services = (Watch(engine), Claim(engine), execute, Settle(engine, None), Rate(engine))
+        services = (Watch(engine), Claim(engine, execute.ready), execute, Settle(engine, None), Rate(engine))
         bridge = Bridge(engine, gateway.database)
         yield NodeRig(world, who, engine, reconcile, execute, (*services, bridge))
         await execute.cancel()
@@ -329,7 +329,8 @@ def _door(engine: Engine) -> Any:
     def stored(task_id: bytes) -> None:
         engine.journal.update(task_id, "input stored", stage=Stage.INPUT)
 
-    app = exchange_app(engine.journal, engine.inputs, engine.content, engine.receipts, stored)
+    keys = Keys(engine.signer.public_key, engine.signer.agree, bytes.fromhex(engine.genesis_id))
+    app = exchange_app(engine.journal, engine.inputs, engine.content, engine.receipts, stored, keys)
     return serve(app, "127.0.0.1", 0)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from aihd.config import DEFAULT_FILE, Section, Service, Settings, config_example, load_settings, required
-from aihd.config_values import HostPort
+from aihd.config import DEFAULT_FILE, Service, Settings, config_example, load_settings, required
+from aihd.config_values import HostPort, Section
 from aihd.errors import ConfigError, Exit
 from aihd.protocol.units import NanoErg
 
@@ -200,7 +200,7 @@ def test_load__when__variable_is_unknown__then__nearest_is_named_as_a_variable(e
         ("policy.max_input", "100", 'write a size as "100 MB"'),
         ("bond.endpoint", "ftp://x", "should be an http or https address"),
         ("bond.endpoint", "https://" + "x" * 200, "should be at most 200 bytes"),
-        ("services", [{"hash": "0" * 64}], "services[0].slot (command line): is missing"),
+        ("services", [{"hash": "0" * 64}], "adapter 'http' needs a slot"),
         ("services", [{"slot": 1}], "should have a hash or a name, and not both"),
         ("services", [{"slot": 1, "name": "a"}, {"slot": 2, "name": "a"}], "a is listed twice"),
         ("services", [{"slot": 0, "name": "a"}], "should be greater than or equal to 1"),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from ergo_lib_python.chain import Address
 from ergo_lib_python.exceptions import WalletException
 from ergo_lib_python.sigma_protocol import ProveDlog
@@ -41,6 +42,7 @@ class Signer:
         if not isinstance(image, ProveDlog):
             raise ConfigError("wallet: the mnemonic gives no usable key")
         self._wallet = Wallet([secret])
+        self._key = ec.derive_private_key(int.from_bytes(bytes(secret), "big"), ec.SECP256K1())
         self._address = Address.p2pk(image)
         self.tree = bytes(self._address.ergo_tree())
         self.public_key = self.tree[3:]
@@ -94,6 +96,17 @@ class Signer:
     def sign_message(self, message: bytes) -> bytes:
         """Schnorr signature of the key over `message`; callers give it a domain prefix."""
         return bytes(self._wallet.sign_message_using_p2pk(self._address, message))
+
+    def agree(self, peer: bytes) -> bytes:
+        """The secret (32 bytes) that the key shares with a compressed public key (33 bytes), for aihd/execution/seal.py to derive from.
+
+        SigningError when `peer` is no point of the curve.
+        """
+        try:
+            public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256K1(), peer)
+        except ValueError:
+            raise SigningError(f"{peer.hex()[:80]} is no compressed key of 33 bytes") from None
+        return self._key.exchange(ec.ECDH(), public)
 
 
 def _decoded(plan: Plan) -> UnsignedTransaction:

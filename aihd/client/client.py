@@ -26,6 +26,8 @@ from aihd.client.verify import Evidence, Finding, verify
 from aihd.core.life import Life
 from aihd.core.task import State, Where
 from aihd.errors import AihdError, DependencyError, TemporaryError, UsageError, one_line
+from aihd.execution import seal
+from aihd.execution.auth import SIGNATURE_HEADER, upload_message
 from aihd.execution.exchange import PREFIX
 from aihd.protocol import plans
 from aihd.protocol.boxes import Bond, On, TaskEscrow
@@ -191,8 +193,11 @@ class Client:
         url = f"{await self._endpoint(task_id)}{PREFIX}/tasks/{task_id.hex()}"
         while (await self._node_says(url))["state"] == State.CLAIMING:
             await asyncio.sleep(self._poll)
-        body = upload(bytes.fromhex(post.salt), post.config, Path(post.input_path))
-        async with self._request("PUT", f"{url}/input", body) as response:
+        plain = upload(bytes.fromhex(post.salt), post.config, Path(post.input_path))
+        body = seal.seal(await self._node_of(task_id), seal.input_context(task_id), plain)
+        signature = self.signer.sign_message(upload_message(bytes.fromhex(self._genesis_id), task_id))
+        headers = {"Content-Type": seal.CONTENT_TYPE, SIGNATURE_HEADER: signature.hex()}
+        async with self._request("PUT", f"{url}/input", body, headers) as response:
             if response.status not in (200, 201):
                 raise TemporaryError(f"the node did not take the input: {(await response.text())[:200]}")
 
@@ -204,13 +209,13 @@ class Client:
         expected = receipt.content.output_hash
         digest = hashlib.sha3_256()
         partial = target.with_name(target.name + ".partial")
-        url = f"{await self._endpoint(task_id)}{PREFIX}/outputs/{expected.hex()}"
+        url = f"{await self._endpoint(task_id)}{PREFIX}/outputs/{expected.hex()}?task={task_id.hex()}"
         try:
             async with self._request("GET", url) as response:
                 if response.status != 200:
                     raise TemporaryError(f"the node does not give the output: {(await response.text())[:200]}")
                 with partial.open("wb") as file:
-                    async for chunk in response.content.iter_chunked(1 << 18):
+                    async for chunk in self._opened(task_id, expected, response):
                         digest.update(chunk)
                         file.write(chunk)
             if digest.digest() != expected:
@@ -329,14 +334,23 @@ class Client:
             raise UsageError(f"task {task_id.hex()} was not posted from this wallet's data folder")
         return Post.read(data)
 
-    async def _bond_of(self, task_id: bytes) -> On[Bond]:
+    def _opened(self, task_id: bytes, output_hash: bytes, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """The output's bytes, of which whoever relays them could read none. SealError when it is not sealed for this wallet."""
+        pieces, context = response.content.iter_chunked(1 << 18), seal.output_context(task_id, output_hash)
+        return seal.unseal(self.signer.agree, self.signer.public_key, context, pieces)
+
+    async def _node_of(self, task_id: bytes) -> bytes:
         claimed = (await self.view.life(task_id)).claimed
         if claimed is None:
             raise TemporaryError(f"task {task_id.hex()} is not claimed yet")
+        return claimed.content.node
+
+    async def _bond_of(self, task_id: bytes) -> On[Bond]:
+        node = await self._node_of(task_id)
         bonds = [bond for bond in await self.view.bonds() if task_id in bond.content.open_ids]
-        bonds = bonds or [bond for bond in await self.view.bonds() if bond.content.node == claimed.content.node]
+        bonds = bonds or [bond for bond in await self.view.bonds() if bond.content.node == node]
         if not bonds:
-            raise DependencyError(f"the node {claimed.content.node.hex()} has no bond any more")
+            raise DependencyError(f"the node {node.hex()} has no bond any more")
         return bonds[0]
 
     async def _endpoint(self, task_id: bytes) -> str:
@@ -344,11 +358,11 @@ class Client:
 
     @asynccontextmanager
     async def _request(
-        self, method: str, url: str, body: AsyncIterator[bytes] | None = None
+        self, method: str, url: str, body: AsyncIterator[bytes] | None = None, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A request to a node; TemporaryError when it cannot be reached or breaks off."""
         try:
-            async with self._session.request(method, url, data=body, timeout=DELIVERY) as response:
+            async with self._session.request(method, url, data=body, headers=headers, timeout=DELIVERY) as response:
                 yield response
         except aiohttp.ClientError as error:
             raise TemporaryError(f"{url} cannot be reached: {one_line(error)}") from error

@@ -14,12 +14,12 @@ from typing import Annotated, Any, Literal, Self
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic import ValidationError as FieldError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from aihd.config_values import Amount, Duration, ServiceHash, Size, Whole
+from aihd.config_values import Amount, Duration, Section, ServiceHash, Size, Whole
 from aihd.errors import ConfigError, one_line
 from aihd.execution.errors import BadInput
 
@@ -30,7 +30,7 @@ MAX_CHECKED = 1 << 20
 _ABSOLUTE = r"^/[^\s/][^\s]*$"
 
 
-class Template(BaseModel):
+class Template(Section):
     """One service that may be run for money. Amounts are nanoERG, durations seconds, sizes bytes.
 
     `slot` is the port that the service declares (http, tunnel). `input_file` is where a container finds its input, `output_file` where its
@@ -38,8 +38,6 @@ class Template(BaseModel):
     log that ends the output; `accept_unclean` says that the operator knows that such an output also holds what kernel and
     boot wrote there. Limits that are not set are the policy's.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     hash: ServiceHash | None = None
     name: Annotated[str, Field(min_length=1)] | None = None

@@ -23,6 +23,8 @@ from aihd.core.task import Command, Limits, Task, decide
 from aihd.errors import AihdError, one_line
 from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
+from aihd.execution.locator import Fetcher
+from aihd.execution.template import Template
 from aihd.store.journal import Journal
 
 log = structlog.get_logger()
@@ -58,11 +60,12 @@ class Pulse:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A service of the local nodo that we run for money."""
+    """A service of the local nodo that we run for money; without a template over HTTP, at its slot and path."""
 
     name: str
     slot: int
     path: str
+    template: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class Engine:
     genesis_id: str
     costs: dict[bytes, int] = field(default_factory=dict)  # nanoERG that nodo asks for a run, by service hash
     counts_cost: bool = False  # whether a service whose cost nodo has not said yet is not offered
+    fetcher: Fetcher = field(default_factory=Fetcher)
     pulse: Pulse = field(default_factory=Pulse)
     health: dict[str, str] = field(default_factory=dict)  # loops in trouble, with the reason
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

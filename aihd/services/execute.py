@@ -17,7 +17,6 @@ from aihd.execution.errors import ExecutionError
 from aihd.execution.failures import Failure, note_of
 from aihd.execution.files import save
 from aihd.execution.inputs import StoredInput
-from aihd.execution.locator import Fetcher
 from aihd.execution.template import Template
 from aihd.nodo.database import instances_of
 from aihd.nodo.failures import TooSlow, Unreachable
@@ -35,7 +34,7 @@ log = structlog.get_logger()
 class Runtime:
     """How services are run: the gateway with our client id there, and the limits. Times are seconds, sizes bytes.
 
-    `templates` by service hash; a service without one has the slot and path that it is offered with. `adapters` by the name in a template.
+    `adapters` by the name in a template; http is always there.
     """
 
     gateway: GatewayClient
@@ -46,9 +45,7 @@ class Runtime:
     connect_for: float
     max_output: int
     seconds_per_block: float
-    templates: Mapping[bytes, Template] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
-    fetcher: Fetcher = field(default_factory=Fetcher)
 
 
 class Execute(Service):
@@ -128,7 +125,7 @@ class Execute(Service):
     async def _fetch(self, task: Task) -> None:
         engine = self.engine
         try:
-            await self._runtime.fetcher.obtain(engine.inputs, task.id, task.input_commitment, task.locator)
+            await self.engine.fetcher.obtain(engine.inputs, task.id, task.input_commitment, task.locator)
         except UsageError as error:
             self._break(task, Failure.BAD_INPUT, error)
             return
@@ -158,7 +155,7 @@ class Execute(Service):
 
     async def _prefetch(self, task: Task) -> None:
         try:
-            await self._runtime.fetcher.obtain(self.engine.inputs, task.id, task.input_commitment, task.locator)
+            await self.engine.fetcher.obtain(self.engine.inputs, task.id, task.input_commitment, task.locator)
         except UsageError as error:
             self._unfit[task.id] = error
         except AihdError as error:
@@ -216,10 +213,9 @@ class Execute(Service):
         self._write_receipt(task, stored, seed, output_hash, size, adapter.warning)
 
     def _template(self, task: Task) -> Template:
-        known = self._runtime.templates.get(task.service_hash)
-        if known is not None:
-            return known
         offered, connect_for = self.engine.services[task.service_hash], f"{self._runtime.connect_for} s"
+        if offered.template is not None:
+            return offered.template
         fields = {"slot": offered.slot, "path": offered.path, "connect_for": connect_for}
         return Template.model_validate({"hash": task.service_hash.hex(), **fields})
 

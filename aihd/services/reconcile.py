@@ -12,6 +12,7 @@ import structlog
 from aihd.chain.view import where_is
 from aihd.core.life import Life, Sighting
 from aihd.core.task import Command, Stage, State, Task, Where
+from aihd.execution.failures import Failure, note_of
 from aihd.protocol.boxes import ClaimedTask
 from aihd.services.engine import Engine, Service, guarded
 from aihd.services.settle import end_intent
@@ -123,7 +124,12 @@ class Reconcile(Service):
     async def handle(self, task: Task, command: Command) -> None:
         journal = self.engine.journal
         if command is Command.BREAK:
-            reason = "no input came in time" if task.state is State.AWAITING_INPUT else "it did not end in time"
+            waited = task.state is State.AWAITING_INPUT
+            reason = (
+                note_of(Failure.NO_INPUT, "none came in time")
+                if waited
+                else note_of(Failure.TOO_SLOW, "it did not end in time")
+            )
             journal.update(task.id, "cannot be delivered", stage=Stage.BROKEN, note=reason)
         elif command is Command.GIVE_UP:
             if journal.has_live(claim_intent(task.id).key):

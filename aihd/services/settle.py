@@ -8,13 +8,11 @@ from aihd.chain.submitter import Intent
 from aihd.chain.view import Situation
 from aihd.core.task import Command, Task
 from aihd.errors import InvariantError
+from aihd.execution.failures import failure_of
 from aihd.protocol import hashes, plans
 from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, On
 from aihd.protocol.funding import Plan
 from aihd.services.engine import Engine, Service
-
-# What a failure receipt says of the cause. One kind for now: its evidence is the hash of our note.
-UNABLE = 1
 
 
 class Settle(Service):
@@ -54,7 +52,8 @@ class Settle(Service):
         evidence = hashes.blake2b256(task.note.encode())
         signature = self._signature(hashes.failure_message, task, evidence)
         height = situation.market.height
-        failure = FailureReceipt(task.id, claimed.content.node, UNABLE, evidence, height, signature)
+        kind = failure_of(task.note)
+        failure = FailureReceipt(task.id, claimed.content.node, kind, evidence, height, signature)
         return plans.fail(situation.market, claimed, bond, failure, situation.funds)
 
     def _signature(self, message: Callable[[bytes, bytes, bytes], bytes], task: Task, content: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -11,8 +11,9 @@ from aihd.chain.submitter import Intent
 from aihd.chain.view import Situation
 from aihd.core import policy
 from aihd.core.policy import Offer
-from aihd.core.task import AT_WORK, Command, Task
-from aihd.execution.inputs import can_fetch
+from aihd.core.task import AT_WORK, Command, Task, Where
+from aihd.errors import UsageError, one_line
+from aihd.execution.errors import BadInput
 from aihd.protocol import plans
 from aihd.protocol.boxes import On, TaskEscrow
 from aihd.protocol.funding import Plan
@@ -87,10 +88,21 @@ class Claim(Service):
     name = "claim"
     commands = frozenset({Command.CLAIM})
 
+    def __init__(self, engine: Engine, ready: Callable[[Task], bool] = lambda task: True) -> None:
+        """`ready` says whether a task's input is here as far as it can be; UsageError or BadInput when it will never be right."""
+        super().__init__(engine)
+        self._ready = ready
+
     async def handle(self, task: Task, command: Command) -> None:
         engine = self.engine
         intent = claim_intent(task.id)
         if engine.takes_nothing_new() or engine.submitter.busy(intent):
+            return
+        try:
+            if not self._ready(task):
+                return
+        except (UsageError, BadInput) as error:
+            self._decline(task, one_line(error))
             return
         box = await engine.view.node.box(task.id.hex())
         if box is None or await engine.submitter.contested(task.id.hex()):
@@ -106,6 +118,13 @@ class Claim(Service):
 
         await engine.submitter.transact(intent, build)
 
+    def _decline(self, task: Task, reason: str) -> None:
+        journal = self.engine.journal
+        journal.decline("input", reason)
+        journal.update(task.id, "declined", where=Where.LOST, final=True, note=reason)
+        self.engine.inputs.delete(task.id)
+        log.info("declined", task=task.id.hex(), code="input", reason=reason)
+
 
 def claim_intent(task_id: bytes) -> Intent:
     return Intent("claim", task_id)
@@ -120,10 +139,9 @@ def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, other
     """Policy's answer to a task now; `others` is how many others are at work."""
     if situation.bond is None:
         return policy.Decline("no_bond", "this wallet has no bond; open one with `aihd bond open`", passing=True)
-    if not can_fetch(task.content.locator):
-        return policy.Decline(
-            "locator", f"its input locator {task.content.locator[:40]!r} is of a kind not supported here"
-        )
+    refusal = engine.fetcher.refusal(task.content.locator)
+    if refusal is not None:
+        return policy.Decline("locator", f"its input locator {task.content.locator[:40]!r}: {refusal}")
     cost = engine.costs.get(task.content.service_hash, None if engine.counts_cost else 0)
     offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, others, cost)
     return policy.consider(offer, engine.policy)

@@ -22,6 +22,7 @@ from aihd.client.upload import commitment_of, upload
 from aihd.client.verify import Evidence, Finding, verify
 from aihd.core.task import Where
 from aihd.errors import ConfigError, DependencyError, TemporaryError, UsageError
+from aihd.execution import seal
 from aihd.execution.exchange import PREFIX
 from aihd.ops.web import serve
 from aihd.protocol import envelope, hashes, plans
@@ -323,15 +324,25 @@ async def test_fetch__when__the_output_is_another__then__nothing_is_kept(place: 
     content = b"the output"
     await place.release(task_id, b"{}", hashlib.sha3_256(content).digest(), b"sig")
     path, target = f"outputs/{hashlib.sha3_256(content).hexdigest()}", place.world.folder / "output"
+
+    async def sealed(plain: bytes) -> bytes:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield plain
+
+        context = seal.output_context(task_id, hashlib.sha3_256(content).digest())
+        return b"".join([part async for part in seal.seal(place.party.signer.public_key, context, pieces())])
+
     for answer, error in (
-        ((200, b"forged"), DependencyError),
+        ((200, await sealed(b"forged")), DependencyError),
+        ((200, (await sealed(content))[:-1]), DependencyError),
+        ((200, content), DependencyError),
         ((404, b"gone"), TemporaryError),
     ):
         place.door[path] = answer
         with pytest.raises(error):
             await place.client.fetch(task_id, target)
         assert not list(place.world.folder.glob("output*"))
-    place.door[path] = (200, content)
+    place.door[path] = (200, await sealed(content))
     assert await place.client.fetch(task_id, target) == hashlib.sha3_256(content).digest()
     assert target.read_bytes() == content
 

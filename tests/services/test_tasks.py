@@ -137,18 +137,20 @@ async def test_task__when__it_carries_its_input__then__paid_without_an_upload(st
 
 
 @pytest.mark.asyncio
-async def test_task__when__others_are_poisoned__then__they_fail_and_it_is_paid(stage: Place) -> None:
+async def test_task__when__others_are_poisoned__then__they_are_never_claimed_and_it_is_paid(stage: Place) -> None:
     poisons = [b'{"a":"\\ud800"}', b"[" * 300, b'{"a":1}', b'{"":"x"}']
     bad = []
     for number, config in enumerate(poisons):
         body = len(config).to_bytes(4, "big") + config + bytes([number])
         bad.append(await stage.post_with_locator(data_locator(SALT + body), input_commitment(SALT, [body])))
-    await stage.node.work(lambda: all(stage.state(task_id) is State.REFUNDED for task_id in bad))
+    await stage.node.work(lambda: all(stage.state(task_id) is State.LOST for task_id in bad))
     stage.world.chain.mine(4)
     body = b"".join(envelope.encode({}, [b"good"]))
     good = await stage.post_with_locator(data_locator(SALT + body), input_commitment(SALT, [body]))
     await stage.node.work(lambda: stage.state(good) is State.RELEASED)
-    assert all(stage.node.task(task_id).note.startswith("bad input") for task_id in bad)
+    assert all("config" in stage.node.task(task_id).note for task_id in bad)
+    assert not any(stage.node.engine.journal.transactions(task_id) for task_id in bad)
+    assert stage.node.engine.journal.declines()["input"][0] == len(bad)
     assert stage.node.engine.health == {}
 
 
@@ -175,14 +177,14 @@ async def test_task__when__no_input_comes__then__refunded_before_the_deadline(st
     stage.world.chain.mine(20)
     await stage.node.work(lambda: stage.state(task_id) is State.REFUNDED)
     task, life = stage.node.task(task_id), await stage.life(task_id)
-    assert (task.where, task.note) == (Where.FAILED, "no input came in time")
+    assert (task.where, task.note) == (Where.FAILED, "no input: none came in time")
     assert task.since is not None and task.exec_deadline is not None
     assert task.since <= task.exec_deadline - 10
     assert life.failure is not None
     assert stage.world.balance(stage.party.signer.tree) == before - FEE - RECEIPT_VALUE
     (bond,) = await stage.party.view.bonds()
     assert (bond.content.failed, bond.content.timed_out, bond.content.committed) == (1, 0, 0)
-    with pytest.raises(DependencyError, match=r"ended: failed \(the node says: no input came in time"):
+    with pytest.raises(DependencyError, match=r"ended: failed \(the node says: no input: none came in time"):
         await stage.client.wait_for(task_id, lambda _: False)
 
 
