@@ -1,0 +1,68 @@
+"""`python -m tests.chaos [--minutes 60] [--seed N]`: sequences until the time is up, and what was met.
+
+Ends non-zero when a promise was broken (the smallest sequence is printed; `--replay` plays one again) or a rule or an end was never met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+import time
+import traceback
+
+from .promises import BrokenPromise
+from .run import Stage, explore, stage
+
+BATCH = 100  # sequences between two lines of progress
+
+
+def main() -> int:
+    options = _options()
+    with stage() as on:
+        try:
+            if options.replay:
+                on.play(ast.literal_eval(options.replay))
+            else:
+                _explore(on, options.minutes * 60, options.seed)
+        except (BrokenPromise, ExceptionGroup) as error:
+            _tell(on, error)
+            return 1
+        _count(on)
+        missing = [] if options.replay else on.tally.missing()
+    print(f"never met: {', '.join(missing)}" if missing else "every rule and every end was met")
+    return 1 if missing else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0, help="of the first batch; the others count on from it")
+    parser.add_argument("--replay", help="a sequence as it was printed")
+    return parser.parse_args()
+
+
+def _explore(on: Stage, seconds: float, seed: int) -> None:
+    begin = time.monotonic()
+    batch = 0
+    while (spent := time.monotonic() - begin) < seconds:
+        explore(on, BATCH, seed + batch)
+        batch += 1
+        rate = on.tally.sequences / max(spent, 1)
+        print(f"{on.tally.sequences} sequences, {rate:.1f} a second, ends {dict(on.tally.ends)}", flush=True)
+
+
+def _count(on: Stage) -> None:
+    for name, counts in (("rules", on.tally.rules), ("ends", on.tally.ends), ("met", on.tally.felt)):
+        print(f"{name:6}" + "  ".join(f"{what} {count}" for what, count in counts.most_common()))
+
+
+def _tell(on: Stage, error: BrokenPromise | ExceptionGroup[Exception]) -> None:
+    if not isinstance(error, BrokenPromise):
+        traceback.print_exception(error)
+    print(f"BROKEN: {error}")
+    print(f"smallest sequence: {list(on.failed)!r}")
+    print("what the daemon said last:", *list(on.heard.lines)[-30:], sep="\n  ")
+
+
+sys.exit(main())

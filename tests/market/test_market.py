@@ -1,0 +1,24 @@
+"""The market at its full size."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from aihd.core.task import State, Where
+
+from .table import game, show, wrong
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_market__when__a_third_of_the_blocks_is_replaced__then__every_task_ends_and_the_books_add_up() -> None:
+    async with game(tasks=200, seed=1) as played:
+        show(played)
+        assert wrong(played) == []
+        assert len(played.ends()) == 200
+        assert played.replaced / played.mined > 0.25
+        ends = Counter(end.where for end in played.ends().values())
+        assert all(ends[where] for where in (Where.SETTLED, Where.FAILED, Where.TIMED_OUT))
+        assert any(State.LOST in seat.promises.ended.values() for seat in played.seats)
