@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
 
+from aihd.protocol.trees import script_of
+
 
 class Overlay:
     """The effect of transactions, in the order in which they were signed, on a set of confirmed boxes."""
@@ -21,5 +23,5 @@ class Overlay:
     def apply(self, confirmed: Iterable[ErgoBox], tree: bytes) -> list[ErgoBox]:
         """The boxes under `tree` that are unspent once the transactions are mined: confirmed ones first."""
         known = {str(box.box_id): box for box in confirmed}
-        known.update((key, box) for key, box in self.created.items() if bytes(box.ergo_tree) == tree)
+        known.update((key, box) for key, box in self.created.items() if script_of(box) == tree)
         return [box for key, box in known.items() if key not in self.spent]

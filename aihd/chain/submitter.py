@@ -204,7 +204,7 @@ class Submitter:
     async def _follow(self, record: TxRecord, tip: Tip) -> None:
         height = await self._view.mined_at(record.id)
         if height is not None:
-            status = TxStatus.FINAL if tip.next_height - height >= self._final_depth else TxStatus.MINED
+            status = TxStatus.FINAL if tip.next_height - height > self._final_depth else TxStatus.MINED
             if (status, height) != (record.status, record.height):
                 self._journal.mark(record.id, status, height=height)
                 log.info(str(status), kind=record.kind, tx=record.id, height=height)

@@ -16,6 +16,7 @@ from aihd.errors import InvariantError
 from aihd.protocol.boxes import Content, On, tokens_of
 from aihd.protocol.codec import BoxError
 from aihd.protocol.deployment import GUARD_OF, Deployment, Guard
+from aihd.protocol.trees import script_of
 
 C = TypeVar("C", bound=Content)
 
@@ -92,8 +93,8 @@ class Index:
             spent = [key for key in tx.inputs if key in self._boxes]
             for key in spent:
                 self._boxes[key] = replace(self._boxes[key], spent_by=tx.id)
-                self._unspent[bytes(self._boxes[key].box.ergo_tree)].pop(key, None)
-            created = [box for box in tx.outputs if bytes(box.ergo_tree) in self._trees]
+                self._unspent[script_of(self._boxes[key].box)].pop(key, None)
+            created = [box for box in tx.outputs if script_of(box) in self._trees]
             for box in created:
                 self._add(Sighting(box, header.height, header.id, None))
             if spent or created:
@@ -110,7 +111,7 @@ class Index:
         for key in done.spent:
             known = replace(self._boxes[key], spent_by=None)
             self._boxes[key] = known
-            self._unspent[bytes(known.box.ergo_tree)][key] = known.box
+            self._unspent[script_of(known.box)][key] = known.box
         for key in done.created:
             self._remove(key)
         for tx_id in done.mined:
@@ -147,10 +148,11 @@ class Index:
 
     def _add(self, sighting: Sighting) -> None:
         box = sighting.box
-        key, tree = str(box.box_id), bytes(box.ergo_tree)
+        key, tree = str(box.box_id), script_of(box)
         if tree not in self._trees:
             return  # a task token outside of the market's scripts proves nothing
         self._boxes[key] = sighting
+        self._unspent[tree].pop(key, None)  # a listing may show it twice, once unspent and once spent
         if sighting.spent_by is None:
             self._unspent[tree][key] = box
         task_id = self._task_of(box)
@@ -159,7 +161,7 @@ class Index:
 
     def _remove(self, key: str) -> None:
         box = self._boxes.pop(key).box
-        self._unspent[bytes(box.ergo_tree)].pop(key, None)
+        self._unspent[script_of(box)].pop(key, None)
         self._typed.pop(key, None)
         task_id = self._task_of(box)
         if task_id is not None:

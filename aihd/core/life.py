@@ -105,20 +105,15 @@ def _typed(deployment: Deployment, box: ErgoBox) -> On[Content] | None:
 
 
 def _newest(content: type[C], found: Iterable[tuple[On[Content], Sighting]]) -> tuple[On[C], Sighting] | None:
-    """The unspent box of a kind, else the one highest on the chain (a rating has several states)."""
+    """The unspent box of a kind, else the one that went furthest (a rating has several states)."""
     mine = [(On(typed.box, typed.content), s) for typed, s in found if isinstance(typed.content, content)]
-    return max(mine, key=lambda pair: (pair[1].spent_by is None, _order(pair[1]), _progress(pair[0])), default=None)
-
-
-def _order(sighting: Sighting) -> int:
-    """Mempool boxes are newer than any block."""
-    return sighting.height if sighting.height is not None else 2**31
+    return max(mine, key=lambda pair: (pair[1].spent_by is None, _progress(pair[0])), default=None)
 
 
 def _progress(found: On[Content]) -> int:
-    """Orders the states of one rating that were mined in the same block."""
+    """Orders the states of one rating: each step fills one more of its halves, and none is ever emptied."""
     rating = found.content
     if not isinstance(rating, Rating):
         return 0
     halves = (rating.client_commitment, rating.node_commitment, rating.client_mark, rating.node_mark)
-    return sum(1 for half in halves if half)
+    return sum(map(bool, halves))

@@ -20,7 +20,7 @@ from aihd.protocol.codec import BoxError
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Output, Plan, TxKind
 from aihd.protocol.opinion import REPUTATION_TREE
-from aihd.protocol.trees import FEE_TREE, p2pk_tree, tree_version
+from aihd.protocol.trees import FEE_TREE, p2pk_tree, script_of, tree_version
 from aihd.protocol.units import format_erg
 
 # Holders of this token owe part of their value to the re-emission contract (EIP-27); a wallet of ours never spends such a box.
@@ -63,7 +63,7 @@ class Permit:
 
 def outflow(permit: Permit, inputs: Iterable[ErgoBox], outputs: Iterable[ErgoBoxCandidate | Output]) -> int:
     """nanoERG that a transaction takes out of our wallet (negative: brings in)."""
-    before = sum(box.value for box in inputs if bytes(box.ergo_tree) in permit.own)
+    before = sum(box.value for box in inputs if script_of(box) in permit.own)
     return before - sum(output.value for output in outputs if _tree(output) in permit.own)
 
 
@@ -147,7 +147,7 @@ def _clients(permit: Permit, first: ErgoBox) -> Iterator[bytes]:
 def _tokens(permit: Permit, plan: Plan, outputs: Sequence[ErgoBoxCandidate]) -> Iterator[str]:
     held: Counter[bytes] = Counter()
     for box in plan.inputs:
-        if bytes(box.ergo_tree) in permit.own:
+        if script_of(box) in permit.own:
             held.update(dict(tokens_of(box)))
     if REEMISSION_TOKEN in held:
         yield "it spends a box with the re-emission token, which owes part of its value elsewhere"
@@ -173,9 +173,9 @@ def _amounts(permit: Permit, plan: Plan, outputs: Sequence[ErgoBoxCandidate], sp
         ("per_hour", limits.per_hour, spent.last_hour),
         ("per_day", limits.per_day, spent.last_day),
     ):
-        if before + leaving > limit:
-            rest = format_erg(max(0, limit - before))
-            yield f"it takes {format_erg(leaving)} out of the wallet, wallet.max_spend_{name} leaves {rest}"
+        rest = max(0, limit - before)
+        if leaving > rest:  # what only brings money in is held up by no limit, however much was spent before
+            yield f"it takes {format_erg(leaving)} out of the wallet, wallet.max_spend_{name} leaves {format_erg(rest)}"
 
 
 def _tree(output: ErgoBoxCandidate | Output) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import product
 from typing import Final
 
@@ -255,8 +256,8 @@ def _running(task: Task, height: int, limits: Limits) -> Command | None:
     return Command.BREAK if _late(task, height, limits) else None
 
 
-def _before_deadline(command: Command) -> Callable[[Task, int, Limits], Command | None]:
-    return lambda task, height, limits: None if _late(task, height, limits) else command
+def _in_time(command: Command, task: Task, height: int, limits: Limits) -> Command | None:
+    return None if _late(task, height, limits) else command
 
 
 def _committed(task: Task, height: int, limits: Limits) -> Command | None:
@@ -266,8 +267,8 @@ def _committed(task: Task, height: int, limits: Limits) -> Command | None:
 
 
 def _ended(task: Task, height: int, limits: Limits) -> Command | None:
-    # `height` is that of the next block, so the tip is one less; the block that holds the end counts as its first confirmation.
-    if task.since is None or height - task.since < limits.final_depth:
+    # `height` is that of the next block, so the tip is one less: a reorg of `final_depth` blocks must not reach the end any more.
+    if task.since is None or height - task.since <= limits.final_depth:
         return None
     return Command.CLOSE if task.bridged or task.where is not Where.SETTLED else Command.BRIDGE
 
@@ -277,9 +278,9 @@ _RULES: Final[Mapping[State, Callable[[Task, int, Limits], Command | None]]] = {
     State.AWAITING_INPUT: _awaiting_input,
     State.READY: _ready,
     State.RUNNING: _running,
-    State.EXECUTED: _before_deadline(Command.RELEASE),
-    State.FAILING: _before_deadline(Command.FAIL),
-    State.RELEASED: _before_deadline(Command.COMMIT),
+    State.EXECUTED: partial(_in_time, Command.RELEASE),
+    State.FAILING: partial(_in_time, Command.FAIL),
+    State.RELEASED: partial(_in_time, Command.COMMIT),
     State.COMMITTED: _committed,
     State.RATED: lambda task, height, limits: Command.SETTLE,
     State.SETTLED: _ended,

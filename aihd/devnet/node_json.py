@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from aihd.devnet.blocks import Block, JsonObject
 from aihd.devnet.chain import Chain
@@ -19,6 +20,8 @@ class NodeJson:
     def __init__(self, chain: Chain, seen: Callable[[], History]) -> None:
         self._chain = chain
         self._seen = seen
+        # A devnet has few scripts and shows them often.
+        self._address = lru_cache(8192)(lambda tree: address_of(bytes.fromhex(tree), chain.network))
 
     @property
     def _ledger(self) -> Ledger:
@@ -120,7 +123,7 @@ class NodeJson:
         return {
             "globalIndex": gix,
             "inclusionHeight": height,
-            "address": address_of(bytes.fromhex(view.tree), self._chain.network),
+            "address": self._address(view.tree),
             "spentTransactionId": spender,
             "spendingHeight": row.height if row else None,
             "spendingProof": _proof(view.box_id, row.view) if row else None,

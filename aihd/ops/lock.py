@@ -30,8 +30,11 @@ def process_lock(path: Path) -> Iterator[None]:
             raise TemporaryError(
                 f"{path} is held by {_holder(descriptor)}: stop it, or use another ops.data_dir"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise TemporaryError(f"{path} cannot be written: {error.strerror}") from error
         yield
     finally:
         os.close(descriptor)

@@ -29,6 +29,7 @@ from aihd.protocol.boxes import (
 )
 from aihd.protocol.codec import BoxError
 from aihd.protocol.hashes import blake2b256
+from aihd.protocol.trees import script_of
 
 
 class Guard(StrEnum):
@@ -120,7 +121,7 @@ class Deployment:
         return blake2b256(*(blake2b256(self.trees[guard]) for guard in Guard)).hex()
 
     def guard_of(self, box: ErgoBox) -> Guard | None:
-        return self._guards.get(bytes(box.ergo_tree))
+        return self._guards.get(script_of(box))
 
     def read(self, content: type[C], box: ErgoBox) -> On[C]:
         """`box` as a typed box; BoxError when its script, tokens or registers are not those of a `content` of this deployment."""

@@ -23,6 +23,7 @@ from aihd.protocol import codec
 from aihd.protocol.boxes import On, registers, tokens_of
 from aihd.protocol.codec import Registers
 from aihd.protocol.funding import Funds, InsufficientFundsError, Output, Plan, TxKind, balance
+from aihd.protocol.trees import script_of
 
 # Compiled by its authors as tree version 1; blake2b-256 3a94621862f67454cbdd613ed3a64482b9dfe3093c6182356ba4f4a14411f795.
 REPUTATION_TREE: Final = bytes.fromhex(
@@ -124,7 +125,7 @@ def read_proof(token: bytes, owner: bytes, boxes: Sequence[ErgoBox]) -> Proof:
 
     BoxError when one of ours is malformed: then nothing of the proof may be touched, for what it holds is not known.
     """
-    ours = (box for box in boxes if bytes(box.ergo_tree) == REPUTATION_TREE and tokens_of(box)[:1])
+    ours = (box for box in boxes if script_of(box) == REPUTATION_TREE and tokens_of(box)[:1])
     proof = (On(box, OpinionBox.read(box)) for box in ours if tokens_of(box)[0][0] == token)
     return tuple(on for on in proof if on.content.owner == owner)
 
@@ -264,7 +265,7 @@ def _plan(
     shown: dict[bytes, ErgoBox] = {}
     for box in types:
         # The contract reads only NFTs under their own guard, and only from a block before.
-        if bytes(box.ergo_tree) == TYPE_TREE and box.creation_height < height:
+        if script_of(box) == TYPE_TREE and box.creation_height < height:
             shown[token_of(box)] = box
     missing = needed - set(shown)
     if missing:

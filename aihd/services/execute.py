@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import aiohttp
 import structlog
 
 from aihd.core.task import Command, Stage, State, Task
-from aihd.errors import AihdError, UsageError, one_line
+from aihd.errors import AihdError, TemporaryError, UsageError, one_line
 from aihd.execution.adapters import Adapter, HttpAdapter, Job
 from aihd.execution.errors import ExecutionError
 from aihd.execution.failures import Failure, note_of
@@ -19,15 +20,17 @@ from aihd.execution.files import save
 from aihd.execution.inputs import StoredInput
 from aihd.execution.template import Template
 from aihd.nodo.database import instances_of
-from aihd.nodo.failures import TooSlow, Unreachable
+from aihd.nodo.failures import Quarantined, TooSlow, Unreachable
 from aihd.nodo.gateway import GatewayClient, ServiceInstance
 from aihd.ops.failpoints import reach
 from aihd.protocol import hashes
 from aihd.protocol.envelope import canonical_config
 from aihd.protocol.receipt import FullReceipt
-from aihd.services.engine import Engine, Service
+from aihd.services.engine import Engine, Service, guarded
 
 log = structlog.get_logger()
+
+ATTEMPT: Final = "execution"  # where the status shows what ails the attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,15 @@ class Runtime:
     max_output: int
     seconds_per_block: float
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    retry_after: float = 5.0  # until a nodo that is away is asked again
+
+
+class NodoAwayError(TemporaryError):
+    """nodo cannot start anything now; `seconds` until it is asked again."""
+
+    def __init__(self, cause: Exception, seconds: float) -> None:
+        super().__init__(one_line(cause))
+        self.seconds = seconds
 
 
 class Execute(Service):
@@ -62,6 +74,9 @@ class Execute(Service):
         self._fetching: dict[bytes, asyncio.Task[None]] = {}
         self._tried: dict[bytes, int] = {}  # at which height the input of a task that is not claimed was last fetched
         self._unfit: dict[bytes, AihdError] = {}
+        self._not_before: dict[bytes, float] = {}  # loop time until which nodo is left alone with a task
+        self._starting = self._starts = 0  # how many are under way, and how many there were
+        self._strays_until = 0.0  # loop time until which an instance may come up that nobody waits for
 
     @property
     def running(self) -> int:
@@ -105,7 +120,34 @@ class Execute(Service):
 
     async def step(self) -> None:
         self._cancel_ended()
+        self._pick_up()
+        await self._stop_strays()
         await super().step()
+
+    def _pick_up(self) -> None:
+        """An execution that ended by a defect, or while the disk was full, is begun again."""
+        tasks = [task for task in self.engine.journal.open_tasks() if task.state in (State.READY, State.RUNNING)]
+        if not tasks:
+            self.engine.health.pop(ATTEMPT, None)
+        for task in tasks:
+            if task.state is State.RUNNING and task.id not in self._running:
+                self.engine.journal.update(task.id, "taken up again", stage=Stage.INPUT, instance=None)
+
+    async def _stop_strays(self) -> None:
+        """A start that we gave up waiting for may yet have happened at nodo: what it brought up is stopped."""
+        if not self._strays_until:
+            return
+        over = asyncio.get_running_loop().time() > self._strays_until
+        runtime, begun = self._runtime, self._starts
+        found = await asyncio.to_thread(instances_of, runtime.nodo_database, runtime.client_id)
+        if self._starting or self._starts != begun:
+            return  # what was found may be what is being started now
+        known = {task.instance for task in self.engine.journal.open_tasks()}
+        for token in set(found) - known:
+            log.warning("an instance nobody waits for is stopped", token=token)
+            await self._stop(token)
+        if over:
+            self._strays_until = 0.0
 
     def _cancel_ended(self) -> None:
         """An execution whose task is over (deadline passed, claim reorganised away to a rival) is stopped."""
@@ -117,7 +159,7 @@ class Execute(Service):
     async def handle(self, task: Task, command: Command) -> None:
         if command is Command.FETCH_INPUT:
             await self._fetch(task)
-        elif task.id not in self._running:
+        elif task.id not in self._running and asyncio.get_running_loop().time() >= self._not_before.get(task.id, 0.0):
             running = self._group.create_task(self._run(task), name=f"execute {task.id.hex()[:16]}")
             self._running[task.id] = running
             running.add_done_callback(lambda _: self._running.pop(task.id, None))
@@ -164,18 +206,26 @@ class Execute(Service):
         self.engine.pulse.beat()
 
     async def _run(self, task: Task) -> None:
+        """One attempt. Whatever goes wrong in it, the daemon goes on: an attempt that left the task as it was is made again."""
+        await guarded(self.engine, ATTEMPT, self._attempt(task))
+        self.engine.pulse.beat()
+
+    async def _attempt(self, task: Task) -> None:
         stored = self.engine.inputs.get(task.id)
         if stored is None:
             self._break(task, Failure.NO_INPUT, UsageError("the input is gone from the disk"))
             return
-        self.engine.journal.update(task.id, "execution started", stage=Stage.RUNNING)
+        self.engine.journal.update(task.id, "execution started", stage=Stage.RUNNING, note="")
         try:
             await self._execute(task, stored)
+        except NodoAwayError as error:
+            # No fault of the task: its deadline says how long this may go on.
+            self._not_before[task.id] = asyncio.get_running_loop().time() + error.seconds
+            self.engine.journal.update(task.id, "nodo did not start it", stage=Stage.INPUT, note=one_line(error))
+            raise
         except AihdError as error:
             log.warning("execution failed", task=task.id.hex(), error=one_line(error))
             self._break(task, failure_of(error), error)
-        finally:
-            self.engine.pulse.beat()
 
     def _break(self, task: Task, failure: Failure, error: AihdError) -> None:
         note = note_of(failure, one_line(error))
@@ -183,7 +233,7 @@ class Execute(Service):
 
     async def _execute(self, task: Task, stored: StoredInput) -> None:
         """One run; whatever happens, the instance is stopped afterwards."""
-        engine, runtime = self.engine, self._runtime
+        engine = self.engine
         if task.claim_block is None or task.exec_deadline is None:
             raise UsageError(f"task {task.id.hex()} was started before its claim was in a block")
         template = self._template(task)
@@ -191,14 +241,7 @@ class Execute(Service):
         adapter = self._adapter(template)
         seed = hashes.seed(task.claim_block, task.id, task.input_commitment)
         environment = {name: value.encode() for name, value in stored.config.items()}
-        reach("start service: before")
-        instance = await runtime.gateway.start_service(
-            task.service_hash,
-            client_id=runtime.client_id,
-            environment={**environment, "AIH_SEED": seed.hex().encode()},
-            timeout=runtime.start_timeout,
-        )
-        reach("start service: after")
+        instance = await self._start(task, {**environment, "AIH_SEED": seed.hex().encode()})
         engine.journal.update(task.id, "instance started", instance=instance.token)
         try:
             job = self._job(task, template, instance, stored)
@@ -211,6 +254,32 @@ class Execute(Service):
         finally:
             await asyncio.shield(self._stop(instance.token))
         self._write_receipt(task, stored, seed, output_hash, size, adapter.warning)
+
+    async def _start(self, task: Task, environment: Mapping[str, bytes]) -> ServiceInstance:
+        """A new instance; NodoAwayError when nodo cannot be asked now."""
+        runtime = self._runtime
+        self._starting += 1
+        self._starts += 1
+        try:
+            reach("start service: before")
+            instance = await runtime.gateway.start_service(
+                task.service_hash,
+                client_id=runtime.client_id,
+                environment=environment,
+                timeout=runtime.start_timeout,
+            )
+            reach("start service: after")
+            return instance
+        except BaseException as error:
+            # It may come up all the same, and nobody would know its token.
+            self._strays_until = asyncio.get_running_loop().time() + runtime.start_timeout
+            if isinstance(error, Quarantined):
+                raise NodoAwayError(error, error.seconds) from error
+            if isinstance(error, Unreachable | TooSlow):
+                raise NodoAwayError(error, runtime.retry_after) from error
+            raise
+        finally:
+            self._starting -= 1
 
     def _template(self, task: Task) -> Template:
         offered, connect_for = self.engine.services[task.service_hash], f"{self._runtime.connect_for} s"

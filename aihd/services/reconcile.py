@@ -49,18 +49,20 @@ class Reconcile(Service):
             # Before the tip is sighted: a look that fails here is repeated, and nobody acts on half of it.
             await engine.submitter.follow(tip)
             engine.sighted[:] = [tip]
-            await self._adopt()
+            held = await self._adopt()
             for task in engine.journal.open_tasks():
-                await self._refresh(task)
+                await self._refresh(task, held)
             self._seen = tip.info.header_id
         await self.step()
 
-    async def _adopt(self) -> None:
-        """Take up what our bond has open and the journal does not know: it was lost, or restored from an old backup."""
-        engine = self.engine
+    async def _adopt(self) -> set[bytes]:
+        """Take up what our bond has open and the journal does not know: it was lost, or restored from an old backup. All open ids."""
+        engine, held = self.engine, set[bytes]()
         for bond in await engine.view.bonds():
-            ours = bond.content.node == engine.signer.public_key
-            for task_id in bond.content.open_ids if ours else ():
+            if bond.content.node != engine.signer.public_key:
+                continue
+            held.update(bond.content.open_ids)
+            for task_id in bond.content.open_ids:
                 if engine.journal.find(task_id) is not None:
                     continue
                 claimed = (await engine.view.life(task_id)).claimed
@@ -70,12 +72,15 @@ class Reconcile(Service):
                     continue
                 engine.journal.add(_adopted(task_id, claimed.content))
                 log.warning("adopted", task=task_id.hex(), payment=claimed.content.payment)
+        return held
 
-    async def _refresh(self, task: Task) -> None:
-        """Bring a task's record in line with the chain."""
+    async def _refresh(self, task: Task, held: set[bytes]) -> None:
+        """Bring a task's record in line with the chain; `held` are the tasks that our bond has open."""
         engine = self.engine
         life, escrow = await engine.view.standing(task.id)
         where = where_is(escrow, life, engine.signer.public_key, engine.tip.next_height)
+        if where is None and task.id not in held and not engine.journal.has_live(claim_intent(task.id).key):
+            where = Where.OPEN  # its post went with a branch: it may come back until its deadline, and is given up then
         if where is None:
             return  # nothing is known of it now: keep what we have and look again
         changes = await self._changes(task, where, life, escrow)
@@ -124,13 +129,7 @@ class Reconcile(Service):
     async def handle(self, task: Task, command: Command) -> None:
         journal = self.engine.journal
         if command is Command.BREAK:
-            waited = task.state is State.AWAITING_INPUT
-            reason = (
-                note_of(Failure.NO_INPUT, "none came in time")
-                if waited
-                else note_of(Failure.TOO_SLOW, "it did not end in time")
-            )
-            journal.update(task.id, "cannot be delivered", stage=Stage.BROKEN, note=reason)
+            journal.update(task.id, "cannot be delivered", stage=Stage.BROKEN, note=_missed(task))
         elif command is Command.GIVE_UP:
             if journal.has_live(claim_intent(task.id).key):
                 return  # it could still be mined, and then it binds us
@@ -139,6 +138,15 @@ class Reconcile(Service):
             after = journal.update(task.id, "closed", final=True)
             self.engine.inputs.delete(task.id)
             log.info("closed", task=task.id.hex(), state=str(after.state))
+
+
+def _missed(task: Task) -> str:
+    """Why a task is not done at its deadline."""
+    if task.state is State.AWAITING_INPUT:
+        return note_of(Failure.NO_INPUT, "none came in time")
+    if task.state is State.READY and task.note:
+        return note_of(Failure.UNREACHABLE, task.note)  # what nodo answered when it was last asked to start it
+    return note_of(Failure.TOO_SLOW, "it did not end in time")
 
 
 def _adopted(task_id: bytes, claimed: ClaimedTask) -> Task:

@@ -25,10 +25,11 @@ STREAK: Final = (
 INPUT_TIME: Final = EXEC_WINDOW // 2
 # What the note of a failed task says, and the events of which one must have happened then.
 CAUSES: Final[Mapping[str, frozenset[str]]] = {
-    "no input came in time": frozenset({"late input", "absent"}),
-    "it did not end in time": frozenset({"slow", "absent"}),
+    "no input: none came": frozenset({"late input", "absent"}),
+    "no input: the input is gone": frozenset({"disk full"}),
+    "too slow": frozenset({"slow", "absent"}),
     "bad input": frozenset({"bad input"}),
-    "the input is gone from the disk": frozenset({"disk full"}),
+    "unreachable": frozenset({"refuses", "silent", "absent", "slow", "broken"}),
     "StartService": frozenset({"refuses", "silent", "disk full"}),
     "the service at": frozenset({"broken", "slow", "disk full"}),
     "the service answered": frozenset({"broken"}),
@@ -170,7 +171,9 @@ class Promises:
         fresh = task.id not in self.ended
         self.ended[task.id] = task.state
         truth = self.truth(task.id)
-        if truth is not task.where and not (truth is None and task.where is Where.LOST):  # a reorg took its post away
+        gone = truth is None and task.where is Where.LOST  # a reorg took its post away
+        declined = truth is Where.OPEN and task.claim_height is None  # its input turned out wrong before it was claimed
+        if truth is not task.where and not gone and not declined:
             raise BrokenPromise(f"task {task.id.hex()} is closed as {task.state}, on the chain it is {truth}")
         since = self._ended_at(task)
         if fresh and since is not None and (deep := self.ground.chain.height - since + 1) < self.depth:
@@ -243,6 +246,8 @@ class Promises:
         where = self.truth(job.id)
         height, life = self.ground.chain.height, self.ground.life(job.id)
         if where is Where.OPEN:
+            if job.bad:
+                return False  # one that carries its input is not claimed when that is wrong
             escrow = self.ground.escrow(job.id)
             return escrow is not None and height + 5 < escrow.content.claim_deadline
         if where is Where.CLAIMED and life.claimed is not None and life.claim_height is not None:

@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,9 @@ class Daemon:
     async def _started(self, stack: AsyncExitStack) -> _Life:
         settings = self.settings()
         engine = await app._engine(settings, stack, accept_fork=False)
-        runtime = await app._runtime(settings, engine, stack)
+        runtime = replace(
+            await app._runtime(settings, engine, stack), retry_after=0.0
+        )  # no clock runs here but the chain's
         reconcile = Reconcile(engine, settings.chain.poll)
         report = Report(engine, reconcile)
         await app._open_doors(settings, engine, report, stack)
@@ -107,7 +109,13 @@ class Daemon:
         stack.callback(holder.cancel)
         execute = Execute(engine, runtime, group)
         await execute.recover()
-        services = (Watch(engine), Claim(engine), execute, Settle(engine, app._payout(settings)), Rate(engine))
+        services = (
+            Watch(engine),
+            Claim(engine, execute.ready),
+            execute,
+            Settle(engine, app._payout(settings)),
+            Rate(engine),
+        )
         bridge = Bridge(engine, self._gateway.database)
         more = (*app._opinions(settings, engine), *app._price(settings, engine, runtime))
         return _Life(engine, reconcile, execute, (*more, *services, bridge), report, stack, holder)
