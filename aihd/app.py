@@ -34,6 +34,7 @@ from aihd.execution.content import ContentStore
 from aihd.execution.exchange import Keys, exchange_app
 from aihd.execution.inputs import InputStore
 from aihd.execution.locator import Fetcher
+from aihd.execution.pin import Pinner
 from aihd.execution.serial import SerialAdapter, runtime_folders
 from aihd.execution.tunnel import TunnelAdapter
 from aihd.nodo.gateway import GatewayClient
@@ -47,6 +48,7 @@ from aihd.services.bridge import Bridge
 from aihd.services.engine import Engine, Offered, Service
 from aihd.services.execute import Execute, Runtime
 from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
+from aihd.services.pin import Pin
 from aihd.services.price import Price
 from aihd.services.rate import Rate
 from aihd.services.reconcile import Reconcile
@@ -90,6 +92,8 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
                 Settle(engine, _payout(settings)),
                 Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
             ]
+            if settings.exchange.ipfs_api is not None:
+                services.append(Pin(engine, Pinner(runtime.session, settings.exchange.ipfs_api)))
             services += _opinions(settings, engine) + _price(settings, engine, runtime)
             loops = [group.create_task(service.run(), name=service.name) for service in services]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))

@@ -36,6 +36,7 @@ from aihd.config_values import (
     Size,
     TcpAddress,
     TokenId,
+    Url,
     Urls,
     Whole,
     items,
@@ -168,6 +169,7 @@ class Exchange(Section):
     """The door for clients, where inputs come in and outputs go out."""
 
     listen: TcpAddress = HostPort("127.0.0.1", 9465)
+    ipfs_api: Url | None = None
 
 
 class Ops(Section):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from aiohttp import BodyPartReader, ClientSession, web
 from ergo_lib_python.transaction import Transaction
 from offchain import ERG, FEE, digest
 from onchain import POLL, NodeRig, World, followed, market, node_rig, order
@@ -22,13 +23,16 @@ from aihd.demo.world import SERVICES, SLOT
 from aihd.devnet.gateway import EmbeddedGateway
 from aihd.errors import DependencyError, TemporaryError
 from aihd.execution.inputs import data_locator
+from aihd.execution.pin import Pinner
 from aihd.nodo.reputation import read_service_reputation
+from aihd.ops.web import serve
 from aihd.protocol import envelope, plans
 from aihd.protocol.boxes import TaskEscrow
 from aihd.protocol.constants import RECEIPT_VALUE, VERSION
-from aihd.protocol.hashes import input_commitment
+from aihd.protocol.hashes import cid_text, input_commitment, receipt_cid
 from aihd.services.engine import Offered, Pulse
 from aihd.services.execute import Execute
+from aihd.services.pin import Pin
 from aihd.services.rate import Rate
 from aihd.services.reconcile import Reconcile
 from aihd.services.settle import Settle
@@ -344,3 +348,29 @@ def restored(node: NodeRig, journal: Journal) -> NodeRig:
     execute, reconcile = Execute(engine, node.execute._runtime, node.execute._group), Reconcile(engine, POLL)
     services = (Watch(engine), Claim(engine), execute, Settle(engine, None), Rate(engine))
     return NodeRig(node.world, who, engine, reconcile, execute, services)
+
+
+@pytest.mark.asyncio
+async def test_pin__when__the_receipt_is_on_the_chain__then__the_same_document_is_pinned_once(stage: Place) -> None:
+    pinned: list[bytes] = []
+
+    async def block_put(request: web.Request) -> web.Response:
+        part = await (await request.multipart()).next()
+        assert isinstance(part, BodyPartReader)
+        pinned.append(bytes(await part.read()))
+        return web.json_response({"Key": cid_text(receipt_cid(pinned[-1]))})
+
+    app = web.Application()
+    app.router.add_post("/api/v0/block/put", block_put)
+    async with serve(app, "127.0.0.1", 0) as port, ClientSession() as session:
+        pin = Pin(stage.node.engine, Pinner(session, f"http://127.0.0.1:{port}"))
+        task_id = await stage.claimed()
+        await stage.client.deliver(task_id)
+        await pin.step()
+        assert pinned == []
+        await stage.node.work(lambda: stage.state(task_id) is State.RELEASED)
+        await pin.step()
+        await pin.step()
+    receipt = (await stage.life(task_id)).receipt
+    assert receipt is not None
+    assert [receipt_cid(document) for document in pinned] == [receipt.content.receipt_cid]
