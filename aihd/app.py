@@ -51,6 +51,7 @@ from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
 from aihd.services.pin import Pin
 from aihd.services.price import Price
 from aihd.services.rate import Rate
+from aihd.services.reclaim import Reclaim
 from aihd.services.reconcile import Reconcile
 from aihd.services.report import Report
 from aihd.services.retain import Retain
@@ -87,7 +88,7 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
         async with asyncio.TaskGroup() as group:
             execute = Execute(engine, runtime, group)
             await execute.recover()
-            services = [reconcile, execute, Watch(engine), Claim(engine, execute.ready), Rate(engine), Retain(engine)]
+            services = [reconcile, execute, Watch(engine), Claim(engine, execute.ready), Rate(engine), Retain(engine), Reclaim(engine)]
             services += [
                 Settle(engine, _payout(settings)),
                 Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),

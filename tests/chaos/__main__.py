@@ -24,7 +24,7 @@ def main() -> int:
             if options.replay:
                 on.play(ast.literal_eval(options.replay))
             else:
-                _explore(on, options.minutes * 60, options.seed)
+                _explore(on, options.minutes * 60, options.sequences, options.seed)
         except (BrokenPromise, ExceptionGroup) as error:
             _tell(on, error)
             return 1
@@ -37,18 +37,19 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--sequences", type=int, default=10**9, help="stop after so many, if the time is not up before")
     parser.add_argument("--seed", type=int, default=0, help="of the first batch; the others count on from it")
     parser.add_argument("--replay", help="a sequence as it was printed")
     return parser.parse_args()
 
 
-def _explore(on: Stage, seconds: float, seed: int) -> None:
+def _explore(on: Stage, seconds: float, sequences: int, seed: int) -> None:
     begin = time.monotonic()
     batch = 0
-    while (spent := time.monotonic() - begin) < seconds:
+    while time.monotonic() - begin < seconds and on.tally.sequences < sequences:
         explore(on, BATCH, seed + batch)
         batch += 1
-        rate = on.tally.sequences / max(spent, 1)
+        rate = on.tally.sequences / (time.monotonic() - begin)
         print(f"{on.tally.sequences} sequences, {rate:.1f} a second, ends {dict(on.tally.ends)}", flush=True)
 
 

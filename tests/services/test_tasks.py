@@ -28,12 +28,13 @@ from aihd.nodo.reputation import read_service_reputation
 from aihd.ops.web import serve
 from aihd.protocol import envelope, plans
 from aihd.protocol.boxes import TaskEscrow
-from aihd.protocol.constants import RECEIPT_VALUE, VERSION
+from aihd.protocol.constants import RECEIPT_RETENTION, RECEIPT_VALUE, VERSION
 from aihd.protocol.hashes import cid_text, input_commitment, receipt_cid
 from aihd.services.engine import Offered, Pulse
 from aihd.services.execute import Execute
 from aihd.services.pin import Pin
 from aihd.services.rate import Rate
+from aihd.services.reclaim import Reclaim
 from aihd.services.reconcile import Reconcile
 from aihd.services.settle import Settle
 from aihd.services.watch import Claim, Watch
@@ -374,3 +375,35 @@ async def test_pin__when__the_receipt_is_on_the_chain__then__the_same_document_i
     receipt = (await stage.life(task_id)).receipt
     assert receipt is not None
     assert [receipt_cid(document) for document in pinned] == [receipt.content.receipt_cid]
+
+
+@pytest.mark.asyncio
+@pytest.mark.slow
+async def test_reclaim__when__the_retention_is_over__then__the_value_of_the_receipt_comes_back_once(
+    stage: Place,
+) -> None:
+    task_id = await stage.claimed()
+    await stage.client.deliver(task_id)
+    node, chain = stage.node, stage.world.chain
+    await node.work(lambda: stage.state(task_id) is State.RELEASED)
+    receipt = (await stage.life(task_id)).receipt
+    assert receipt is not None
+    chain.mine(100)  # the client does not rate: its deadlines pass
+    await node.work(lambda: stage.state(task_id) is State.REVEALED)
+    chain.mine(100)
+    await node.work(lambda: stage.state(task_id) is State.SETTLED)
+    chain.mine(10)
+    await node.work(lambda: stage.state(task_id) is State.PAID)
+    reclaim = Reclaim(node.engine)
+    chain.mine(RECEIPT_RETENTION - 200)
+    await node.look()
+    await reclaim.step()
+    assert node.engine.journal.transactions(task_id)[-1].kind == "settle", "too early"
+    chain.mine(300)
+    before = stage.world.balance(node.engine.signer.tree)
+    for _ in range(3):
+        await node.look()
+        await reclaim.step()
+        chain.mine(40)
+    assert [tx.kind for tx in node.engine.journal.transactions(task_id)].count("reclaim") == 1
+    assert stage.world.balance(node.engine.signer.tree) == before + receipt.value - FEE
