@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BUILD_INPUTS := pyproject.toml hatch_build.py $(wildcard proto/*.proto)
 
-.PHONY: demo test slow lint bench attacks mutants fuzz crash contracts clean
+.PHONY: demo test slow lint bench attacks mutants fuzz crash chaos market load simulation contracts clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -27,7 +27,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/pytest -m 'not slow'
 
-# The longer runs: 20,000 mutated transactions, a sample of the crash table.
+# The longer runs: 20,000 mutated transactions, 2,000 sequences of faults, a market under reorgs, a sample of the crash table.
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
 
@@ -55,6 +55,22 @@ fuzz: $(VENV)/.dev
 # The daemon killed at every journal boundary and around every call to the outside (about half an hour).
 crash: $(VENV)/.dev
 	$(BIN)/python -m tests.crash
+
+# MINUTES=60 SEED=7; random sequences of faults, crashes and reorgs; ends with 1 and the smallest sequence that breaks a promise.
+chaos: $(VENV)/.dev
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+
+# 200 tasks, three daemons, a third of the blocks reorganised; the books of all wallets at the end.
+market: $(VENV)/.dev
+	$(BIN)/python -m tests.market
+
+# A daemon with its hands full is killed and started again: how soon it is ready, and that nothing is lost.
+load: $(VENV)/.dev
+	$(BIN)/python -m tests.load
+
+# Markets with honest and colluding parties: our score against its rivals.
+simulation: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.reputation_sim
 
 # Compile ergoscript/*.es into ergoscript/compiled/ with the reference compiler.
 contracts: $(VENV)/.dev

@@ -21,14 +21,19 @@ EXIT_CODES: Final = ", ".join(f"{code.value} {code.name.lower()}" for code in Ex
 config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
 
 
-def run(config: ConfigOption = None) -> None:
+def run(
+    config: ConfigOption = None,
+    accept_fork: Annotated[
+        bool, typer.Option("--accept-fork", help="the chain that the node shows is right, though it left ours long ago")
+    ] = False,
+) -> None:
     """Run the daemon: find tasks, claim them, have nodo run them, collect the payment."""
     from aihd import app as daemon
     from aihd.ops.logs import setup_logging
 
     settings = settings_of(config)
     setup_logging(settings.ops.log_level, settings.ops.log_format)
-    asyncio.run(daemon.run(settings, os.environ))
+    asyncio.run(daemon.run(settings, os.environ, accept_fork=accept_fork))
 
 
 def status(
