@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BUILD_INPUTS := pyproject.toml hatch_build.py $(wildcard proto/*.proto)
 
-.PHONY: demo test slow lint bench attacks mutants fuzz crash chaos market load simulation contracts clean
+.PHONY: demo test slow lint bench attacks mutants fuzz crash chaos market load simulation cover mutants-core contracts clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -55,6 +55,14 @@ fuzz: $(VENV)/.dev
 # The daemon killed at every journal boundary and around every call to the outside (about half an hour).
 crash: $(VENV)/.dev
 	$(BIN)/python -m tests.crash
+
+# The pure core: every branch is taken by its own tests.
+cover: $(VENV)/.dev
+	$(BIN)/pytest tests/core tests/protocol -m 'not slow and not jvm' --cov=aihd.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+# One expression of the core changed at a time: its tests must fail (about five minutes).
+mutants-core: $(VENV)/.dev
+	$(BIN)/python tests/core/mutants.py
 
 # MINUTES=60 SEED=7; random sequences of faults, crashes and reorgs; ends with 1 and the smallest sequence that breaks a promise.
 chaos: $(VENV)/.dev

@@ -1,13 +1,14 @@
 {
   // TaskEscrow: a client's locked payment for one run of a service.
   //
-  // Promise   The money leaves only to a claim that carries every term of the task over, or back to the client.
+  // Promise   The money leaves only to a claim that carries every term of the task over, or back to the client;
+  //           and nothing but a claim mints the token whose id is the task's.
   // Registers R4 Coll[Byte] service_hash   R5 Coll[Byte] input_commitment
   //           R6 Coll[Long] payment, min_reputation, claim_deadline, exec_window, selection_window, difficulty, version
   //           R7 SigmaProp client   R8 Coll[Byte] input locator   R9 Coll[Coll[Byte]] allowed node keys (empty = any)
   // Paths     claim   INPUTS (task, bond, wallet...)  OUTPUTS (bond, claimed, ...)   the bond's guard asks for the node's signature
   //           refund  INPUTS (task, any...)           OUTPUTS (client, ...)          anybody, after the claim deadline
-  //           cancel  INPUTS (task, any...)           any                            the client, any time
+  //           cancel  INPUTS (task, any...)           any, none with the task token  the client, any time
   // Exactly one bond token marks a bond: the minter holds many.
   // The bond's guard answers for what every claim must hold, whoever funded it: script, tokens, payment and node key of OUTPUTS(1).
   val terms  = SELF.R6[Coll[Long]].get
@@ -54,13 +55,19 @@
     )
   } else {
     val refund = OUTPUTS(0)
-    sigmaProp(
-      HEIGHT.toLong > terms(2) &&
-      INPUTS(0).id == SELF.id &&
-      refund.propositionBytes == client.propBytes &&
-      refund.value >= SELF.value - MAX_MINER_FEE &&
-      refund.R4[Coll[Byte]].isDefined &&
-      refund.R4[Coll[Byte]].get == SELF.id
-    ) || client
+    // Only a claim may mint the task's token: a client who could would forge our claims, receipts and ratings.
+    val unminted = OUTPUTS.forall({ (output: Box) =>
+      output.tokens.forall({ (token: (Coll[Byte], Long)) => token._1 != SELF.id })
+    })
+    sigmaProp(unminted) && (
+      sigmaProp(
+        HEIGHT.toLong > terms(2) &&
+        INPUTS(0).id == SELF.id &&
+        refund.propositionBytes == client.propBytes &&
+        refund.value >= SELF.value - MAX_MINER_FEE &&
+        refund.R4[Coll[Byte]].isDefined &&
+        refund.R4[Coll[Byte]].get == SELF.id
+      ) || client
+    )
   }
 }

@@ -163,6 +163,8 @@ def _refund(w: World) -> Iterator[Case]:
         (Line.SHARED, "two tasks, one output", h.spend(1, other.box)),
         (Line.SHARED, "the task is the second input", h.spend(0, w.coin(STRANGER))),
         (Line.FOOLED, "the client's output is the second", h.flip(0, 1)),
+        (Line.UNITS, "the task's token minted into the client's output", h.out(0, tokens=((task.raw_id, 2),))),
+        (Line.UNITS, "the task's token minted into the change", h.out(1, tokens=((task.raw_id, 1),))),
         (
             Line.FOOLED,
             "the bond token beside it asks for a claim",
@@ -179,11 +181,14 @@ def _shaped_as_claim(w: World) -> Draft:
 
 
 def _cancel(w: World) -> Iterator[Case]:
-    h = w.cancel()
+    task = w.task()
+    h = w.cancel(task)
     own = h.out(0, tree=STRANGER.tree).by(STRANGER, NODE)
     attacks = [
         (Line.UNSIGNED, "by a stranger", own),
         (Line.UNSIGNED, "by a stranger, to the client", w.cancel(coin=w.coin(STRANGER)).by(STRANGER, NODE)),
         (Line.FOOLED, "by the client in the shape of a claim", _shaped_as_claim(w)),
+        (Line.UNITS, "by the client, who mints the task's token", h.out(0, tokens=((task.raw_id, 2),))),
+        (Line.UNITS, "by the client, one unit of the task's token", h.out(0, tokens=((task.raw_id, 1),))),
     ]
     yield from against("cancel", h, attacks)
