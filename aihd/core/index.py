@@ -161,8 +161,7 @@ class Index:
 
     def _remove(self, key: str) -> None:
         box = self._boxes.pop(key).box
-        self._unspent[script_of(box)].pop(key, None)
-        self._typed.pop(key, None)
+        del self._unspent[script_of(box)][key]
         task_id = self._task_of(box)
         if task_id is not None:
             self._tasks[task_id].pop(key)

@@ -74,7 +74,7 @@ def consider(offer: Offer, limits: Limits) -> Decline | None:
 
 def explain(offer: Offer, limits: Limits) -> list[tuple[str, Decline | None]]:
     """Every rule with its answer, for an operator who asks."""
-    return [(rule.__name__.strip("_"), rule(offer, limits)) for rule in RULES]
+    return [(rule.__name__.removeprefix("_"), rule(offer, limits)) for rule in RULES]
 
 
 def _verdicts(offer: Offer, limits: Limits) -> Iterable[Decline | None]:

@@ -98,6 +98,7 @@ def test_read_life__when__the_newest_box_is_in_the_mempool__then__it_decides_and
     life = read_life(story.deployment, [*waiting, Sighting(after.box, None, None, None)])
     assert life.where(story.height) is Where.COMMITTED
     assert life.since is None
+    assert life.rating_spent_by is None
     assert life.rating == after
 
 
@@ -137,3 +138,29 @@ def test_read_life__when__another_market_made_the_boxes__then__nothing_is_seen(s
     story.claim(task)
     elsewhere = Story(treasury="another").deployment
     assert read_life(elsewhere, story.sightings(task.raw_id)).where(story.height) is None
+
+
+def test_read_life__when__it_is_released__then__receipt_and_rating_are_those_of_the_release(story: Story) -> None:
+    task = story.post()
+    claimed = story.claim(task)
+    receipt, rating = story.release(claimed)
+    life = story.life(task.raw_id)
+    assert (life.receipt, life.rating, life.failure) == (receipt, rating, None)
+    assert life.claimed_spent_by == receipt.transaction_id
+    assert (life.rating_spent_by, life.since) == (None, story.tip)
+
+
+def test_read_life__when__a_source_shows_an_old_state_of_a_rating_as_unspent__then__that_one_is_to_be_worked_on(
+    story: Story,
+) -> None:
+    # Better to do a step again, which a node refuses, than to take for done what may not be.
+    task = story.post()
+    _, rating = story.release(story.claim(task))
+    after = story.commit(rating, Side.NODE)
+    story.commit(after, Side.CLIENT)
+    stale = [
+        replace(s, spent_by=None) if s.box.box_id == rating.box.box_id else s for s in story.sightings(task.raw_id)
+    ]
+    gone = [replace(s, spent_by="a" * 64) if s.box.box_id != rating.box.box_id else s for s in stale]
+    for order in (gone, gone[::-1]):
+        assert read_life(story.deployment, order).rating == rating

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from offchain import COMMITMENT, ERG, FEE, SERVICE, coin, digest, signer
 
-from aihd.core.policy import RULES, Limits, Offer, Terms, consider, explain
+from aihd.core.policy import RULES, Decline, Limits, Offer, Terms, consider, explain
 from aihd.protocol import plans
 from aihd.protocol.boxes import Bond, On, TaskEscrow
-from aihd.protocol.constants import MAX_OPEN, RATING_VALUE, VERSION
+from aihd.protocol.constants import MAX_OPEN, MAX_PAYMENT, RATING_VALUE, VERSION
 from aihd.protocol.funding import Output, Plan, TxKind
 from aihd.protocol.selection import HeaderRef
 from aihd.protocol.trees import p2pk_tree
@@ -113,3 +113,86 @@ def test_consider__when__several_rules_object__then__the_first_is_told_and_expla
 def test_consider__when__what_is_wrong_may_pass__then__it_says_so() -> None:
     passing = {code for code, bad, _ in CASES if (found := consider(bad, LIMITS)) and found.passing}
     assert passing == {"reputation", "bond", "bond_slots", "busy", "not_selected"}
+
+
+SENTENCES = {
+    "version": "the task is of protocol version 2, this is 1",
+    "service": f"service {digest('unknown').hex()[:16]}… is not offered here",
+    "funded": "it holds 1.005999999 ERG, its terms need 1.006 ERG",
+    "price": "it pays 0.099999999 ERG, this service costs at least 0.1 ERG",
+    "own": "it was posted with our own key",
+    "allow_list": "our key is not among the 1 that it allows",
+    "claim_deadline": "9 blocks are left to claim it, 10 are needed",
+    "exec_window": "it gives 49 blocks to run and release, at least 50 are needed",
+    "reputation": "it asks for a score of 1, ours is 0",
+    "bond": "1.000000001 ERG are committed, 1 ERG more is over twice the bond",
+    "bond_slots": f"the bond holds {MAX_OPEN} open tasks, no more fit",
+    "busy": "4 tasks are at work, policy.max_open_tasks allows no more",
+    "not_selected": "the lottery has not drawn our bond yet",
+}
+
+
+@pytest.mark.parametrize("code", SENTENCES)
+def test_consider__when__it_declines__then__the_sentence_tells_what_is_and_what_would_be_right(code: str) -> None:
+    bad = next(bad for known, bad, _ in CASES if known == code)
+    decline = consider(bad, LIMITS)
+    assert decline is not None
+    assert decline.sentence == SENTENCES[code]
+    assert {known for known, _, _ in CASES} == set(SENTENCES)
+
+
+def test_explain__when__asked__then__every_rule_by_its_name_in_the_order_in_which_they_object() -> None:
+    assert [name for name, _ in explain(offer(), LIMITS)] == [
+        "version",
+        "service",
+        "funded",
+        "price",
+        "profit",
+        "stranger",
+        "allowed",
+        "claim_time",
+        "run_time",
+        "reputation",
+        "capacity",
+        "busy",
+        "selected",
+    ]
+
+
+@pytest.mark.parametrize(("payment", "funded"), [(0, False), (1, True), (MAX_PAYMENT, True), (MAX_PAYMENT + 1, False)])
+def test_explain__when__the_payment_is_at_an_edge_of_what_guards_allow__then__funded_from_one_nano_to_the_most(
+    payment: int, funded: bool
+) -> None:
+    answers = dict(explain(offer(replace(TASK, payment=payment)), LIMITS))
+    assert (answers["funded"] is None) is funded
+
+
+def test_explain__when__the_window_reaches_the_last_height_there_can_be__then__accepted_up_to_it() -> None:
+    for window, accepted in ((2**31 - HEIGHT, True), (2**31 - HEIGHT + 1, False)):
+        answers = dict(explain(offer(replace(TASK, exec_window=window)), LIMITS))
+        assert (answers["run_time"] is None) is accepted
+
+
+def test_consider__when__nodo_has_not_said_what_a_run_costs__then__declined_for_now() -> None:
+    assert consider(offer(cost=None), LIMITS) == Decline("cost", "nodo has not said what the run costs", passing=True)
+
+
+@pytest.mark.parametrize(
+    ("cost", "asked", "declined", "passing"),
+    [
+        (0, PROFIT_FREE, False, False),
+        (7, PROFIT_FREE - 7, False, False),
+        (7, PROFIT_FREE - 6, True, True),  # one nanoERG short, and a cheaper run would do
+        (7, PROFIT_FREE, True, True),
+        (7, PROFIT_FREE + 1, True, False),  # not even a run for nothing would do
+    ],
+)
+def test_consider__when__a_run_costs_something__then__it_comes_off_the_profit_and_may_fall(
+    cost: int, asked: int, declined: bool, passing: bool
+) -> None:
+    answer = consider(offer(cost=cost), replace(LIMITS, min_profit=asked))
+    assert (answer is not None) is declined
+    if answer is not None:
+        left = PROFIT_FREE - cost
+        said = f"it would leave {left} nanoERG after fees and {cost} for the run, {asked} are asked"
+        assert answer == Decline("profit", said, passing)

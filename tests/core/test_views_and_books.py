@@ -10,7 +10,7 @@ import pytest
 from aihd.core.books import SLASHED, Move, Row, books
 from aihd.core.explain import MEANING, explain, sentence
 from aihd.core.task import FINAL, Limits, Stage, State, Task, Where
-from aihd.core.views import Facts, Verdict, deadline, status
+from aihd.core.views import Facts, SourceFacts, Verdict, WalletFacts, deadline, status
 from aihd.protocol import guards
 
 ERG = 10**9
@@ -83,6 +83,42 @@ def test_status__when__there_are_newest_tasks__then__each_with_its_deadline() ->
     over = replace(WHOLE, where=Where.SETTLED, final=True)
     document = status(replace(FACTS, newest=(TASK, over)))
     assert [(line["state"], line["deadline"]) for line in document["newest"]] == [("claiming", 110), (State.PAID, None)]
+
+
+def test_status__when__all_is_well__then__healthy_with_the_wallet_and_what_is_owed() -> None:
+    in_time = replace(WHOLE, where=Where.CLAIMED, stage=Stage.DONE)
+    over = replace(WHOLE, where=Where.LOST, final=True)
+    wallet = WalletFacts("9address", 5 * ERG, ERG, 2 * ERG, ERG, 7)
+    document = status(replace(FACTS, height=100, wallet=wallet, open_tasks=(in_time, over)))
+    assert (document["verdict"], document["issues"]) == (Verdict.HEALTHY, [])
+    assert document["wallet"] == {
+        "address": "9address",
+        "confirmed": 5 * ERG,
+        "reserved": ERG,
+        "owed": ERG,
+        "bond": 2 * ERG,
+        "committed": ERG,
+        "score": 7,
+    }
+
+
+def test_status__when__the_daemon_is_down_and_nothing_was_ever_seen__then__said_and_nothing_is_called_late() -> None:
+    document = status(replace(FACTS, running=False, height=None, open_tasks=(replace(WHOLE, exec_deadline=None),)))
+    assert (document["verdict"], document["sentence"]) == (
+        Verdict.ISSUES,
+        "service: aihd is not running; 1 tasks are open",
+    )
+    assert document["wallet"] == {"owed": 0}
+
+
+def test_status__when__a_source_lied__then__an_issue_as_long_as_it_rests_and_every_source_is_listed() -> None:
+    liar, reformed = SourceFacts("explorer", "http://a", 2, "shows a false box"), SourceFacts("node", "http://b", 1, "")
+    silent = SourceFacts("node", "http://c", 0, "no answer")
+    document = status(replace(FACTS, sources=(liar, reformed, silent)))
+    assert document["issues"] == [
+        {"what": "explorer http://a", "reason": "it was found untrue, and is asked last: shows a false box"}
+    ]
+    assert [source["url"] for source in document["sources"]] == ["http://a", "http://b", "http://c"]
 
 
 def test_books__when__things_moved__then__one_row_for_each_day_and_service() -> None:
