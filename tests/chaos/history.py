@@ -172,8 +172,9 @@ class History:
         """Upload at the daemon's door; True when it took it."""
         url = f"http://127.0.0.1:{self.world.places[0].door}{PREFIX}/tasks/{job.id.hex()}/input"
         claimed = self.claim_height(job)
+        body, headers = await self.world.client.sealed(job, self.promises.key)
         try:
-            async with self.session.put(url, data=job.upload) as response:
+            async with self.session.put(url, data=body, headers=headers) as response:
                 taken = response.status in (200, 201)
         except aiohttp.ClientError:
             return False

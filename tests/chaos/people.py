@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from aihd.devnet.chain import Chain, RejectedError
 from aihd.devnet.ledger import By, ChainBox
 from aihd.devnet.views import BoxView
 from aihd.errors import AihdError
+from aihd.execution import seal
+from aihd.execution.auth import SIGNATURE_HEADER, upload_message
 from aihd.execution.inputs import data_locator
 from aihd.protocol import envelope, hashes, plans
 from aihd.protocol.boxes import Bond, Content, FailureReceipt, Minter, On, TaskEscrow
@@ -127,6 +130,17 @@ class Person:
     ground: Ground
     signer: Signer
     jobs: list[Job] = field(default_factory=list)
+
+    async def sealed(self, job: Job, node: bytes) -> tuple[bytes, dict[str, str]]:
+        """What this client uploads for a task to a node: the sealed body, and the headers that go with it."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield job.upload
+
+        body = b"".join([part async for part in seal.seal(node, seal.input_context(job.id), pieces())])
+        genesis = bytes.fromhex(self.ground.chain.blocks[0].block_id)
+        signature = self.signer.sign_message(upload_message(genesis, job.id))
+        return body, {"Content-Type": seal.CONTENT_TYPE, SIGNATURE_HEADER: signature.hex()}
 
     @property
     def funds(self) -> Funds:

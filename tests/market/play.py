@@ -157,9 +157,11 @@ class Game:
     async def _deliver(self, job: Job, node: bytes) -> None:
         door = next(seat.door for seat in self.seats if seat.key == node)
         url = f"http://127.0.0.1:{door}{PREFIX}/tasks/{job.id.hex()}/input"
+        body, headers = await self.world.client.sealed(job, node)
         try:
-            async with self.session.put(url, data=job.upload):
-                pass
+            async with self.session.put(url, data=body, headers=headers) as response:
+                if response.status not in (200, 201):
+                    self.met[f"upload refused: {response.status}"] += 1
         except aiohttp.ClientError:
             self.met["door closed"] += 1
 

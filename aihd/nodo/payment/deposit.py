@@ -1,7 +1,7 @@
 """What ties a task to one of nodo's deposit tokens: the salt of its input.
 
-A payment's input is small and travels in the escrow's own locator. Its salt is the hash of the token, and every input's commitment covers its
-salt: so a task pays for exactly one token, the chain shows for which, and does not show the token.
+A payment's input is small and travels in the escrow's own locator. Its salt is the hash of the token, and every input's commitment
+covers its salt: so a task pays for exactly one token, the chain shows for which, and does not show the token.
 """
 
 from __future__ import annotations

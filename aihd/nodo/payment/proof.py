@@ -85,7 +85,7 @@ async def _mined(view: ChainView, tx_id: str, first_input: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a payer says that it paid: `amount` nanoERG to the payee's tree, for a deposit token, by a task."""
+    """What a payer says that it has paid: `amount` nanoERG to the payee's tree, for a deposit token, by a task."""
 
     token: str
     amount: int
@@ -99,6 +99,8 @@ class Claim:
             return f"the script names no task: {len(script)} bytes, expected the payee's tree and a task id, {TREE_SIZE + 32}"
         if script[:TREE_SIZE] != payee:
             return "the script names another payee"
+        if amount <= 0:
+            return f"the amount is {amount} nanoERG: nothing to be paid"
         return cls(token, amount, payee, script[TREE_SIZE:])
 
 

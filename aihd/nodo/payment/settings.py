@@ -69,7 +69,7 @@ class PaymentSettings(BaseModel):
     exec_window: Whole = 30
     confirmations: Annotated[Whole, Field(ge=1, le=720)] = 2
     wait: Duration = 3000.0
-    patience: Duration = 60.0
+    patience: Duration = 30.0
 
     def settings(self) -> Settings:
         """The configuration that `config` names; the variables of nodo's process do not change it."""
@@ -84,6 +84,10 @@ class PaymentSettings(BaseModel):
     def nanoerg(self, amount: int) -> int:
         """nodo's unit in nanoERG; what is left of one is dropped, as nodo does it, so that no more is claimed than is owed."""
         return math.floor(amount / self.mu_per_nanoerg)
+
+    def units(self, nanoerg: int) -> int:
+        """nanoERG in nodo's unit, rounded up."""
+        return math.ceil(nanoerg * self.mu_per_nanoerg)
 
 
 def load_payment(env: Mapping[str, str]) -> PaymentSettings:

@@ -1,0 +1,220 @@
+"""The paying side: one escrow for each deposit token, followed until its receipt is deep enough or its money is back.
+
+All of it goes through the journal of the wallet that pays, under the lock of its data folder, and within the limits of its configuration. A
+token has one intent for ever, so whatever is asked twice, and whenever this process dies, no token is paid for twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Self
+
+import structlog
+
+from aihd.chain.contracts import load_deployment
+from aihd.chain.signer import Signer
+from aihd.chain.submitter import Intent, Submitter
+from aihd.chain.view import ChainView, Situation
+from aihd.client.client import Post
+from aihd.client.party import Party, party
+from aihd.config import Settings, required
+from aihd.core.signing import Spending
+from aihd.core.task import Where
+from aihd.errors import AihdError, ConfigError, DependencyError, UsageError, one_line
+from aihd.nodo.payment.deposit import PaidInput, paid_input, salt_of
+from aihd.nodo.payment.proof import prove
+from aihd.nodo.payment.settings import PaymentSettings, key_of
+from aihd.ops.lock import process_lock
+from aihd.protocol import plans
+from aihd.protocol.boxes import TaskEscrow
+from aihd.protocol.constants import VERSION
+from aihd.protocol.funding import Plan
+from aihd.store.journal import Journal
+
+log = structlog.get_logger()
+
+MAX_FEES: Final = 10  # a fee may be raised to this multiple of wallet.fee
+BACK_WITHIN: Final = 5.0  # seconds for sending a refund: its block is for a later look to see
+_KEPT: Final = "deposit:"  # meta keys of the journal
+_ENDED: Final = (Where.FAILED, Where.TIMED_OUT, Where.LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """What is kept of a payment: `task` is its id and `payee` the tree of whom it is for, both in hex; `amount` is nanoERG.
+
+    `over`: nothing of it can change any more.
+    """
+
+    task: str
+    payee: str
+    amount: int
+    over: bool = False
+
+    @property
+    def task_id(self) -> bytes:
+        return bytes.fromhex(self.task)
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        return cls(**json.loads(text))
+
+
+@asynccontextmanager
+async def purse(settings: Settings) -> AsyncIterator[Party]:
+    """The wallet that pays, its data folder locked, within the spending limits of its configuration.
+
+    TemporaryError when another process has the folder, a daemon for example: a wallet of its own is what paying needs.
+    """
+    deployment, record = load_deployment(required(settings.chain.deployment, "chain.deployment"))
+    wallet, chain = settings.wallet, settings.chain
+    signer = Signer.from_file(required(wallet.mnemonic_file, "wallet.mnemonic_file"), wallet.password_file)
+    with process_lock(settings.lock_file):
+        async with party(
+            node_urls=chain.node_urls,
+            explorer_urls=chain.explorer_urls,
+            deployment=deployment,
+            genesis_id=record.genesis_id,
+            signer=signer,
+            database=settings.database,
+            fee=wallet.fee,
+            poll=chain.poll,
+            final_depth=chain.final_depth,
+        ) as who:
+            # A party's own submitter has no limits, since there a person decides; here a program does.
+            limits = Spending(
+                MAX_FEES * wallet.fee, wallet.max_spend_per_tx, wallet.max_spend_per_hour, wallet.max_spend_per_day
+            )
+            permit = signer.permit(deployment, limits)
+            submitter = Submitter(
+                who.view, signer, who.journal, fee=wallet.fee, final_depth=chain.final_depth, permit=permit
+            )
+            yield replace(who, submitter=submitter)
+
+
+async def pay(who: Party, payment: PaymentSettings, token: str, payee: bytes, amount: int) -> Deposit:
+    """Post the escrow of a token, unless that has been done: `amount` nanoERG that only the payee (a tree) can claim.
+
+    UsageError when the token was already paid for with another amount or to another payee: a token is paid for once.
+    """
+    intent = Intent(f"{_KEPT}{salt_of(token).hex()}")
+    if not who.journal.has_live(intent.key):
+        given = paid_input(token, payment.input, payment.environment)
+        if payment.service is None:
+            raise ConfigError("service is not set in the payment's settings: the hash of what a payment has run")
+        await _check_payee(who.view, payee)
+        await who.submitter.transact(intent, lambda now: _escrow(who, payment, token, payee, amount, given, now))
+    deposit = Deposit.read(who.journal.meta()[intent.key])
+    if (deposit.payee, deposit.amount) != (payee.hex(), amount):
+        raise UsageError(
+            f"this deposit token was paid for already, by task {deposit.task} with {deposit.amount} nanoERG: a token is paid for once"
+        )
+    return deposit
+
+
+async def _check_payee(view: ChainView, payee: bytes) -> None:
+    """Money for somebody who has no bond here would only come back after the claim window."""
+    key = key_of(payee)
+    if all(bond.content.node != key for bond in await view.bonds()):
+        raise UsageError(f"the payee {key.hex()} has no bond on market {view.deployment.id[:16]}…: it could not claim")
+
+
+def _escrow(
+    who: Party,
+    payment: PaymentSettings,
+    token: str,
+    payee: bytes,
+    amount: int,
+    given: PaidInput,
+    now: Situation,
+) -> Plan:
+    """The plan of the escrow; what is needed to find it again is in the journal before it is signed."""
+    terms = TaskEscrow(
+        bytes.fromhex(payment.service or ""),
+        given.commitment,
+        amount,
+        min_reputation=0,
+        claim_deadline=now.market.height + payment.claim_window,
+        exec_window=payment.exec_window,
+        selection_window=0,
+        selection_difficulty=1,
+        version=VERSION,
+        client=who.signer.public_key,
+        locator=given.locator,
+        allowed=(key_of(payee),),
+    )
+    plan = plans.post(now.market, terms, now.funds)
+    task_id = bytes(plans.boxes_of(plan)[0].box_id)
+    salt = salt_of(token).hex()
+    # The client's own record, too: so that the verbs for tasks (fetch, verify, rate, refund) know it.
+    who.journal.save_post(task_id, asdict(Post(str(payment.input or ""), dict(payment.environment), salt)))
+    _keep(who.journal, f"{_KEPT}{salt}", Deposit(task_id.hex(), payee.hex(), amount))
+    return plan
+
+
+def _keep(journal: Journal, key: str, deposit: Deposit) -> None:
+    journal.remember(key, json.dumps(asdict(deposit)))
+
+
+async def delivered(who: Party, deposit: Deposit, confirmations: int) -> bool:
+    """Look once: whether the receipt of a payment is that deep. What is overdue is taken back on the way.
+
+    DependencyError when the task ended without a receipt: then the money is back, but for fees.
+    """
+    now = await who.client.progress(deposit.task_id)
+    if now is None:
+        return False
+    if now.where in _ENDED:
+        raise DependencyError(f"the payment's task {deposit.task} ended without a receipt: {now.where}")
+    if now.life.receipt is not None:
+        found = await prove(who.view, deposit.task_id, key_of(bytes.fromhex(deposit.payee)), now.life)
+        return found.depth >= confirmations
+    if await _overdue(who, deposit, now.where, now.height):
+        await _take_back(who, deposit)
+    return False
+
+
+async def _take_back(who: Party, deposit: Deposit) -> None:
+    """Send what brings the money back. Whatever hinders it now, or came in between, the next look shows."""
+    try:
+        async with asyncio.timeout(BACK_WITHIN):
+            await who.client.refund(deposit.task_id)
+    except (TimeoutError, AihdError) as error:
+        log.info("money not back yet", task=deposit.task, error=one_line(error))
+
+
+async def _overdue(who: Party, deposit: Deposit, where: Where, height: int) -> bool:
+    """Whether the payee has let its time pass: to claim, or to deliver what it claimed."""
+    life, escrow = await who.view.standing(deposit.task_id)
+    if where is Where.OPEN and escrow is not None:
+        return height > who.view.deployment.read(TaskEscrow, escrow.box).content.claim_deadline
+    return where is Where.CLAIMED and life.claimed is not None and height > life.claimed.content.exec_deadline
+
+
+async def sweep(who: Party, final_depth: int) -> list[str]:
+    """Look at every payment that is not over; a sentence for each that ended without a receipt."""
+    ended: list[str] = []
+    for key, text in who.journal.meta().items():
+        deposit = Deposit.read(text) if key.startswith(_KEPT) else None
+        if deposit is None or deposit.over or not who.journal.has_live(key):
+            continue
+        try:
+            over = await delivered(who, deposit, final_depth)
+        except DependencyError as error:
+            ended.append(str(error))
+            over = await _final(who, deposit, final_depth)
+        if over:
+            _keep(who.journal, key, replace(deposit, over=True))
+    return ended
+
+
+async def _final(who: Party, deposit: Deposit, final_depth: int) -> bool:
+    """Whether the end of a task that has no receipt is too deep to be undone."""
+    life, escrow = await who.view.standing(deposit.task_id)
+    end = life.claimed_spent_by if life.claimed is not None else escrow and escrow.spent_by
+    height = await who.view.mined_at(end) if end else None
+    return height is not None and (await who.view.node.info()).height - height + 1 >= final_depth

@@ -1,0 +1,439 @@
+"""aihd as a payment process of nodo: in a process of its own, as nodo imports and calls it, against a chain with a market on it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import itertools
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha3_256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from grpc_tools import protoc
+from offchain import ERG, FEE, digest
+from onchain import POLL, NodeRig, World, market, node_rig
+
+from aihd.chain.mnemonic import new_mnemonic, write_mnemonic
+from aihd.chain.signer import Signer
+from aihd.demo.world import SERVICES, SLOT
+from aihd.devnet.account import Account
+from aihd.devnet.gateway import EmbeddedGateway
+from aihd.nodo.payment.deposit import paid_input
+from aihd.nodo.payment.settings import VARIABLE
+from aihd.nodo.payment_process import CONTRACT, CONTRACT_HASH
+from aihd.ops.lock import process_lock
+from aihd.protocol.boxes import ClaimedTask, Receipt, TaskEscrow
+from aihd.protocol.constants import RATING_VALUE, RECEIPT_VALUE, VERSION
+from aihd.protocol.deployment import Guard
+from aihd.protocol.plans import escrow_value
+from aihd.protocol.trees import address_of
+from aihd.services.engine import Offered
+
+HARNESS = Path(__file__).with_name("payment_harness.py")
+LEDGER = "message Ledger { repeated string tags = 1; string prose = 2; bytes formal = 3; }"
+CONTRACTS = {
+    "VFEB": "message ScriptTemplate { repeated string tags = 1; string prose = 2; bytes formal = 3; } "
+    "ScriptTemplate template = 1; bytes script = 2; string token_id = 3; Ledger ledger = 4;",
+    "VJUL": "Ledger ledger = 1; map<string, bytes> xattrs = 2;",
+    "VNEW": "Ledger ledger = 1; repeated BytesKeyValue xattrs = 2;",
+}
+DATABASE = """
+class SQLConnection:
+    contracts = []
+
+    def add_contract(self, contract):
+        self.contracts.append(contract)
+"""
+
+
+def nodo_folder(folder: Path, version: str) -> Path:
+    """What of nodo's own modules the payment process touches: its protobuf classes, and where contracts are advertised."""
+    for part in ("protos", "src/database"):
+        (folder / part).mkdir(parents=True)
+    (folder / "src" / "database" / "sql_connection.py").write_text(DATABASE)
+    (folder / "protos" / "celaut.proto").write_text(
+        'syntax = "proto3"; package celaut;\n'
+        "message BytesKeyValue { string key = 1; optional bytes value = 2; }\n"
+        f"message Contract {{ {LEDGER} {CONTRACTS[version]} }}\n"
+        "message Payment { string deposit_token = 1; Contract contract = 2; }\n"
+    )
+    out = str(folder / "protos")
+    assert protoc.main(["protoc", f"-I{out}", f"--python_out={out}", f"{out}/celaut.proto"]) == 0
+    return folder
+
+
+@dataclass
+class Nodo:
+    """The other process; `call` may be used many times at once."""
+
+    process: Process
+    numbers: itertools.count[int] = field(default_factory=itertools.count)
+    waiting: dict[int, asyncio.Future[Any]] = field(default_factory=dict)
+
+    async def read(self) -> None:
+        assert self.process.stdout is not None
+        while line := await self.process.stdout.readline():
+            answer = json.loads(line)
+            waiting = self.waiting.pop(answer["id"])
+            if "error" in answer:
+                waiting.set_exception(RuntimeError(answer["error"]))
+            else:
+                waiting.set_result(answer["value"])
+        for left in self.waiting.values():
+            left.set_exception(RuntimeError("the process has ended"))
+
+    def call(self, name: str, *args: object) -> asyncio.Future[Any]:
+        assert self.process.stdin is not None
+        number = next(self.numbers)
+        self.waiting[number] = asyncio.get_running_loop().create_future()
+        self.process.stdin.write(json.dumps({"id": number, "call": name, "args": args}).encode() + b"\n")
+        return self.waiting[number]
+
+
+@asynccontextmanager
+async def nodo(folder: Path, settings: Path, version: str = "VNEW") -> AsyncIterator[Nodo]:
+    part = nodo_folder(folder / f"nodo-{version}", version)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(HARNESS), str(part), stdin=PIPE, stdout=PIPE, env={**os.environ, VARIABLE: str(settings)}
+    )
+    running = Nodo(process)
+    reading = asyncio.create_task(running.read())
+    try:
+        yield running
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        if running.waiting and process.returncode is None:
+            process.kill()  # a test that failed while it was busy
+        await process.wait()
+        await reading
+
+
+@dataclass
+class Place:
+    """A market with a daemon, a wallet that pays, and the settings of both sides in one file."""
+
+    world: World
+    gateway: EmbeddedGateway
+    offered: dict[bytes, Offered]
+    node: NodeRig
+    payer: Signer
+    folder: Path
+    stack: AsyncExitStack
+
+    @property
+    def script(self) -> str:
+        """The daemon's, as nodo knows a payee by."""
+        return self.node.party.signer.tree.hex()
+
+    def settings(self, **changes: object) -> Path:
+        values: dict[str, object] = {
+            "config": str(self.folder / "payer.toml"),
+            "payee": address_of(self.node.party.signer.tree),
+            "service": next(iter(self.offered)).hex(),
+            "input": str(self.folder / "input"),
+            "wait": "60 s",
+            "patience": "0.2 s",
+            **changes,
+        }
+        path = self.folder / "payment.toml"
+        path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+        return path
+
+    async def nodo(self, version: str = "VNEW", **changes: object) -> Nodo:
+        return await self.stack.enter_async_context(nodo(self.folder, self.settings(**changes), version))
+
+    def escrows(self) -> list[str]:
+        tree = self.world.deployment.trees[Guard.TASK]
+        return [str(box.box_id) for box in self.world.boxes(tree)]
+
+    async def posted(self, *payments: asyncio.Future[Any]) -> list[str]:
+        """Ids of the escrows of payments that are under way, once they are on the chain."""
+        async with asyncio.timeout(30):
+            while len(self.escrows()) < len(payments):
+                for payment in payments:
+                    if payment.done():
+                        payment.result()
+                if len(self.world.chain.pool):
+                    self.world.chain.mine()
+                await asyncio.sleep(POLL)
+        return self.escrows()
+
+    async def until(self, done: Callable[[], bool], *rigs: NodeRig) -> None:
+        """Let daemons work and blocks come until it is true."""
+        async with asyncio.timeout(40):
+            while not done():
+                for rig in rigs or (self.node,):
+                    await rig.turn()
+                    await rig.execute.drained()
+                self.world.chain.mine()
+                await asyncio.sleep(POLL)
+
+    async def paid(self, payment: asyncio.Future[Any], *rigs: NodeRig) -> dict[str, str]:
+        await self.until(payment.done, *rigs)
+        told: dict[str, str] = payment.result()
+        return told
+
+
+@pytest_asyncio.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    async with (
+        market(tmp_path) as world,
+        EmbeddedGateway(tmp_path / "nodo") as gateway,
+        AsyncExitStack() as stack,
+    ):
+        offered = {gateway.install(SERVICES / "text_digest"): Offered("text-digest", SLOT, "/run")}
+        node = await stack.enter_async_context(node_rig(world, gateway, offered))
+        words = new_mnemonic()
+        write_mnemonic(tmp_path / "words", words, None)
+        (tmp_path / "input").write_text("one two\n")
+        (tmp_path / "payer.toml").write_text(
+            f'[chain]\nnetwork = "devnet"\nnode_urls = ["{world.devnet.node_url}"]\n'
+            f'explorer_urls = ["{world.devnet.explorer_url}"]\ndeployment = "{world.deployment_file}"\n'
+            f'poll = "0.1 s"\nfinal_depth = 4\n[wallet]\nmnemonic_file = "{tmp_path / "words"}"\n'
+            f'max_spend_per_tx = "2 ERG"\nmax_spend_per_hour = "5 ERG"\n[ops]\ndata_dir = "{tmp_path / "payer"}"\n'
+        )
+        payer = Signer(words)
+        world.fund(payer)
+        yield Place(world, gateway, offered, node, payer, tmp_path, stack)
+
+
+@pytest.mark.asyncio
+async def test_payment__when__the_daemon_delivers__then__proved_by_its_receipt_and_by_nothing_else(
+    place: Place,
+) -> None:
+    node = await place.nodo()
+    payment = node.call("pay", ERG, "token-1", place.script)
+    (task_id,) = await place.posted(payment)
+    script = place.script + task_id
+    assert not await node.call("validate", ERG, "token-1", script), "it is only posted"
+    assert [await node.call(name, task_id) for name in ("claim", "receipt", "release")] == [None, None, None]
+    told = await place.paid(payment)
+    assert told == {"contract_type": CONTRACT, "script": script, "token_id": "ERG", "ledger": "ergo"}
+    assert sha3_256(told["contract_type"].encode()).hexdigest() == CONTRACT_HASH
+    assert await node.call("validate", ERG, "token-1", script)
+    wrong = [
+        ("token-1", ERG + 1, script, "ergo"),
+        ("token-1", ERG - 1, script, "ergo"),
+        ("token-2", ERG, script, "ergo"),
+        ("token-1", ERG, script, "bitcoin"),
+        ("token-1", ERG, place.script, "ergo"),
+        ("token-1", ERG, place.payer.tree.hex() + task_id, "ergo"),
+        ("token-1", ERG, place.script + "00" * 32, "ergo"),
+        ("token-1", ERG, "", "ergo"),
+    ]
+    calls = [node.call("validate", amount, token, words, ledger) for token, amount, words, ledger in wrong]
+    assert await asyncio.gather(*calls) == [False] * len(wrong)
+    journal = {tx.kind: tx for tx in place.node.engine.journal.transactions(bytes.fromhex(task_id))}
+    assert await node.call("claim", task_id) == journal["claim"].id
+    assert await node.call("release", task_id) == journal["release"].id
+    with pytest.raises(RuntimeError, match="UsageError: task 'x': expected its id"):
+        await node.call("release", "x")
+    receipt = (await place.node.party.view.life(bytes.fromhex(task_id))).receipt
+    assert receipt is not None
+    assert await node.call("receipt", task_id) == receipt.id
+
+
+@pytest.mark.asyncio
+async def test_payment__when__asked_again_or_otherwise_for_the_same_token__then__paid_for_once(place: Place) -> None:
+    node = await place.nodo()
+    first = node.call("pay", ERG, "token", place.script)
+    await place.posted(first)
+    again = node.call("pay", ERG, "token", place.script)
+    with pytest.raises(RuntimeError, match="UsageError: this deposit token was paid for already"):
+        await node.call("pay", 2 * ERG, "token", place.script)
+    assert await place.paid(first) == await place.paid(again)
+    assert await node.call("pay", ERG, "token", place.script) == first.result()
+    assert place.escrows() == []
+    assert len(place.node.engine.journal.tasks()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.asyncio
+async def test_payments__when__several_threads_pay_at_once__then__a_task_for_each_within_the_limits(
+    place: Place,
+) -> None:
+    node = await place.nodo()
+    payments = [node.call("pay", ERG, f"token-{n}", place.script) for n in range(3)]
+    await place.posted(*payments)
+    told = [await place.paid(payment) for payment in payments]
+    assert len({t["script"] for t in told}) == 3
+    proofs = [node.call("validate", ERG, f"token-{n}", t["script"]) for n, t in enumerate(told)]
+    assert await asyncio.gather(*proofs) == [True] * 3
+    assert not await node.call("validate", ERG, "token-0", told[1]["script"])
+    assert await node.call("threads") == []
+    with pytest.raises(RuntimeError, match="SigningError"):
+        await node.call("pay", 3 * ERG, "too-much", place.script)
+    assert place.escrows() == []
+
+
+@pytest.mark.asyncio
+async def test_payment__when__the_receipt_is_not_deep_enough__then__not_proved_yet(place: Place) -> None:
+    node = await place.nodo(confirmations=4)
+    payment = node.call("pay", ERG, "token", place.script)
+    (task_id,) = await place.posted(payment)
+    journal = place.node.engine.journal
+
+    def released() -> bool:
+        return any(tx.kind == "release" and tx.height for tx in journal.transactions(bytes.fromhex(task_id)))
+
+    await place.until(released)
+    assert not payment.done()
+    assert not await node.call("validate", ERG, "token", place.script + task_id)
+    place.world.chain.mine(4)
+    assert await node.call("validate", ERG, "token", place.script + task_id)
+    await place.paid(payment)
+
+
+@pytest.mark.asyncio
+async def test_payment__when__the_task_fails__then__refused_and_the_money_is_back(place: Place) -> None:
+    settings = place.settings()
+    with settings.open("a") as file:
+        file.write('[environment]\nDIGEST_ALGORITHM = "md5"\n')
+    node = await place.stack.enter_async_context(nodo(place.folder, settings))
+    before = place.world.balance(place.payer.tree)
+    payment = node.call("pay", ERG, "token", place.script)
+    (task_id,) = await place.posted(payment)
+    with pytest.raises(RuntimeError, match="ended without a receipt: failed"):
+        await place.paid(payment)
+    assert not await node.call("validate", ERG, "token", place.script + task_id)
+    assert place.world.balance(place.payer.tree) == before - FEE - RECEIPT_VALUE
+    with pytest.raises(RuntimeError, match="ended without a receipt: failed"):
+        await node.call("pay", ERG, "token", place.script)
+
+
+@pytest.mark.asyncio
+async def test_payment__when__nobody_claims_it__then__taken_back_after_its_window(place: Place) -> None:
+    node = await place.nodo(wait="1 s")
+    before = place.world.balance(place.payer.tree)
+    payment = node.call("pay", ERG, "token", place.script)
+    (task_id,) = await place.posted(payment)
+    with pytest.raises(RuntimeError, match=r"TemporaryError: the payment's task .* was not delivered"):
+        await payment
+    place.world.chain.mine(31)
+    managed = node.call("manage")
+    await place.until(managed.done)
+    await managed
+    assert place.escrows() == []
+    assert place.world.balance(place.payer.tree) >= before - 2 * FEE
+    assert not await node.call("validate", ERG, "token", place.script + task_id)
+    place.world.chain.mine(4)
+    await node.call("manage")
+    with pytest.raises(RuntimeError, match="ended without a receipt: lost"):
+        await node.call("pay", ERG, "token", place.script)
+
+
+@pytest.mark.asyncio
+async def test_validator__when__another_node_delivered__then__false(place: Place) -> None:
+    rival = await place.stack.enter_async_context(node_rig(place.world, place.gateway, place.offered, "rival"))
+    node = await place.nodo()
+    payment = node.call("pay", ERG, "token", rival.party.signer.tree.hex())
+    told = await place.paid(payment, rival)
+    assert not await node.call("validate", ERG, "token", told["script"])
+    assert not await node.call("validate", ERG, "token", place.script + told["script"][72:])
+    assert await node.call("claim", told["script"][72:]) is None
+
+
+@pytest.mark.asyncio
+async def test_validator__when__the_payer_forges_claim_and_receipt__then__false(place: Place) -> None:
+    """Whoever takes an escrow back can put boxes that look like a claim and a receipt beside it, all but for the task's token."""
+    account = Account(place.world.chain, "forger")
+    place.world.chain.faucet(account.address, 10 * ERG)
+    place.world.chain.mine()
+    key, height = place.node.party.signer.public_key, place.world.chain.height
+    given = paid_input("token", place.folder / "input", {})
+    service = next(iter(place.offered))
+    terms = (service, given.commitment, ERG, 0, height + 30, 40, 0, 1, VERSION)
+    escrow = TaskEscrow(*terms, account.public_key, given.locator)
+    trees = place.world.deployment.trees
+    posted = account.transact([account.output(trees[Guard.TASK], escrow_value(ERG), registers=escrow.constants())])
+    place.world.chain.mine()
+    box = posted.outputs[0]
+    task_id = bytes(box.box_id)
+    claimed = ClaimedTask(service, given.commitment, ERG, height + 40, height, account.public_key, key, given.locator)
+    receipt = Receipt(task_id, given.commitment, digest("out"), digest("params"), key, b"\x00" * 65, b"\x01\x55")
+    forged = [
+        account.output(trees[guard], 2_000_000, registers=content.constants())
+        for guard, content in ((Guard.CLAIMED, claimed), (Guard.RECEIPT, receipt))
+    ]
+    account.transact(forged, spend=[box])
+    place.world.chain.mine(5)
+    node = await place.nodo()
+    script = place.script + task_id.hex()
+    assert not await node.call("validate", ERG, "token", script)
+    assert [await node.call(name, task_id.hex()) for name in ("claim", "receipt", "release")] == [None] * 3
+
+
+@pytest.mark.asyncio
+async def test_payment__when__it_cannot_be__then__said_before_anything_is_locked(place: Place) -> None:
+    node = await place.nodo()
+    before = place.world.balance(place.payer.tree)
+    for amount, script, ledger, words in (
+        (ERG, place.payer.tree.hex(), "ergo", "has no bond on market"),
+        (ERG, "00", "ergo", "expected the tree of one key"),
+        (ERG, place.script, "bitcoin", "expected 'ergo'"),
+        (999_999, place.script, "ergo", "expected at least 1000000"),
+    ):
+        with pytest.raises(RuntimeError, match=words):
+            await node.call("pay", amount, "token", script, ledger)
+    with (
+        process_lock(place.folder / "payer" / "aihd.lock"),
+        pytest.raises(RuntimeError, match=r"TemporaryError: .* is held by process"),
+    ):
+        await node.call("pay", ERG, "token", place.script)
+    assert await node.call("balance", 99 * ERG)
+    assert not await node.call("balance", 100 * ERG)
+    (place.folder / "input").write_bytes(b"x" * 400)
+    with pytest.raises(RuntimeError, match="travel in its escrow"):
+        await node.call("pay", ERG, "token", place.script)
+    assert place.world.balance(place.payer.tree) == before
+    assert len(place.world.chain.pool) == 0
+
+
+@pytest.mark.asyncio
+async def test_validator__when__the_chain_cannot_be_asked_or_the_settings_are_wrong__then__false_and_no_error(
+    tmp_path: Path,
+) -> None:
+    settings = tmp_path / "payment.toml"
+    async with nodo(tmp_path, settings) as node:
+        assert not await node.call("validate", ERG, "token", "00")
+        settings.write_text('config = "relative"\nunknown = 1\nmu_per_nanoerg = 0\n')
+        assert not await node.call("validate", ERG, "token", "00")
+        with pytest.raises(RuntimeError, match=r"ConfigError: .*config: .*mu_per_nanoerg: .*unknown: "):
+            await node.call("pay", ERG, "token", "00")
+        assert not await node.call("balance", 1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("version", sorted(CONTRACTS))
+async def test_module__when__nodo_imports_it__then__it_starts_nothing_and_speaks_nodos_messages(
+    tmp_path: Path, version: str
+) -> None:
+    tree = Signer("a key").tree
+    config, settings = tmp_path / "aihd.toml", tmp_path / "payment.toml"
+    config.write_text("")
+    settings.write_text(f'config = "{config}"\npayee = "{address_of(tree)}"\nmu_per_nanoerg = "0.5"\n')
+    async with nodo(tmp_path, settings, version) as node:
+        assert await node.call("imports") == {"threads": 1, "own": []}
+        (contract,) = await node.call("advertised")
+        address = {} if version == "VFEB" else {"address": address_of(tree)}
+        expected = {"contract_type": CONTRACT, "script": tree.hex(), "token_id": "ERG", "ledger": "ergo"}
+        assert contract == {**expected, **address}
+        assert await node.call("ledger") == ["ergo"]
+        assert await node.call("floors") == [(RECEIPT_VALUE + RATING_VALUE + FEE) // 2, 500_000]
+
+
+def test_module__when__registered__then__nodos_own_members_are_there() -> None:
+    module = importlib.import_module("aihd.nodo.payment_process")
+    members = "CONTRACT CONTRACT_HASH LEDGER PROSE FORMAL ledger init manager process_payment payment_process_validator"
+    for name in (*members.split(), "check_sender_balance", "settlement_floors_mu"):
+        assert hasattr(module, name), name
