@@ -24,6 +24,7 @@ from aihd.chain.follower import Follower
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import Submitter
+from aihd.client.ranking import funders
 from aihd.config import Settings, required
 from aihd.core import policy
 from aihd.core.signing import Spending
@@ -47,6 +48,7 @@ from aihd.ops.web import ops_app, serve
 from aihd.services.bridge import Bridge
 from aihd.services.engine import Engine, Offered, Service
 from aihd.services.execute import Execute, Runtime
+from aihd.services.indexer import Indexer
 from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
 from aihd.services.pin import Pin
 from aihd.services.price import Price
@@ -88,14 +90,22 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
         async with asyncio.TaskGroup() as group:
             execute = Execute(engine, runtime, group)
             await execute.recover()
-            services = [reconcile, execute, Watch(engine), Claim(engine, execute.ready), Rate(engine), Retain(engine), Reclaim(engine)]
+            services = [
+                reconcile,
+                execute,
+                Watch(engine),
+                Claim(engine, execute.ready),
+                _rate(settings, engine),
+                Retain(engine),
+                Reclaim(engine),
+            ]
             services += [
                 Settle(engine, _payout(settings)),
                 Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
             ]
             if settings.exchange.ipfs_api is not None:
                 services.append(Pin(engine, Pinner(runtime.session, settings.exchange.ipfs_api)))
-            services += _opinions(settings, engine) + _price(settings, engine, runtime)
+            services += _opinions(settings, engine) + _price(settings, engine, runtime) + _indexer(settings, engine)
             loops = [group.create_task(service.run(), name=service.name) for service in services]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
@@ -149,7 +159,7 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
         InputStore(settings.data_dir / "inputs", rules.max_input),
         settings.data_dir / "receipts",
         services,
-        policy.Limits(rules.min_profit, rules.max_open_tasks, *margins, wallet.fee, terms),
+        policy.Limits(rules.min_profit, rules.max_open_tasks, *margins, wallet.fee, terms, rules.min_client_standing),
         Limits(depth, *margins),
         record.genesis_id,
         counts_cost=rules.count_nodo_cost,
@@ -184,6 +194,15 @@ def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service
     durations = {offered[s.hash or s.name or ""]: s.expected_duration for s in settings.services}
     rate = settings.nodo.installation.per_nanoerg
     return [Price(engine, runtime.gateway, runtime.client_id, durations, rate)]
+
+
+def _rate(settings: Settings, engine: Engine) -> Rate:
+    return Rate(engine, settle_others=settings.reputation.settle_others)
+
+
+def _indexer(settings: Settings, engine: Engine) -> list[Service]:
+    ours = settings.reputation
+    return [Indexer(engine, settings.scores_file, funders(ours.public_funders))] if ours.index else []
 
 
 def _opinions(settings: Settings, engine: Engine) -> list[Service]:

@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from aihd.config_values import (
+    Addresses,
     Amount,
     Duration,
     EndpointUrl,
@@ -142,17 +143,37 @@ class Opinion(Section):
     service_type: TokenId | None = None
 
 
+class Reputation(Section):
+    """What is read of the whole market's history, and done by it."""
+
+    index: bool = True
+    public_funders: Addresses = ()
+    settle_others: bool = False
+
+    @model_validator(mode="after")
+    def _what_is_read_is_used(self) -> Self:
+        if not self.index and self.public_funders:
+            raise ValueError("public_funders says how the history is read, but index is false")
+        return self
+
+
 class Policy(Section):
     """What is accepted; whatever no rule accepts is declined."""
 
     min_payment: Amount = NanoErg(10_000_000)
     min_profit: Amount = NanoErg(0)
     count_nodo_cost: bool = True
+    min_client_score: Annotated[float, Field(ge=-1, le=1)] | None = None
     max_open_tasks: Annotated[Whole, Field(ge=1, le=MAX_OPEN_TASKS)] = 4
     claim_margin_blocks: Annotated[Whole, Field(ge=0)] = 10
     release_margin_blocks: Annotated[Whole, Field(ge=1)] = 5
     max_input: Size = 100_000_000
     max_output: Size = 100_000_000
+
+    @property
+    def min_client_standing(self) -> int | None:
+        """`min_client_score` in units of 10^-9, as scores are counted."""
+        return None if self.min_client_score is None else round(self.min_client_score * 10**9)
 
 
 Service = Template
@@ -190,6 +211,7 @@ class Settings(BaseSettings):
     wallet: Wallet = Wallet()
     nodo: Nodo = Nodo()
     opinion: Opinion = Opinion()
+    reputation: Reputation = Reputation()
     policy: Policy = Policy()
     services: Annotated[tuple[Service, ...], BeforeValidator(items)] = ()
     bond: Bond = Bond()
@@ -221,6 +243,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _clients_have_scores(self) -> Self:
+        if self.policy.min_client_score is not None and not self.reputation.index:
+            raise ValueError("policy.min_client_score asks for the scores of clients: set reputation.index = true")
+        return self
+
+    @model_validator(mode="after")
     def _services_differ(self) -> Self:
         names = [service.hash or service.name for service in self.services]
         twice = sorted({str(name) for name in names if names.count(name) > 1})
@@ -237,6 +265,11 @@ class Settings(BaseSettings):
     def database(self) -> Path:
         """The journal."""
         return self.data_dir / "aihd.sqlite"
+
+    @property
+    def scores_file(self) -> Path:
+        """What the market's history says of nodes, for nodo to read (aihd.nodo.opinion_of)."""
+        return self.data_dir / "scores.sqlite"
 
     @property
     def content_dir(self) -> Path:

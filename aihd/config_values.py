@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
+from ergo_lib_python.chain import Address
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from aihd.protocol.units import (
@@ -107,6 +108,14 @@ def _peer_name(value: str) -> str:
     return value
 
 
+def _address(value: str) -> str:
+    try:
+        Address(value)
+    except ValueError as error:
+        raise ValueError(f"should be an Ergo address ({error})") from error
+    return value
+
+
 def _token_id(value: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", value):
         raise ValueError("should be a token id: 64 lowercase hexadecimal digits")
@@ -138,6 +147,7 @@ Urls = Annotated[tuple[Url, ...], BeforeValidator(items)]
 File = Annotated[Path, AfterValidator(_absolute), PlainSerializer(str)]
 ServiceHash = Annotated[str, AfterValidator(_service_hash)]
 PeerNames = Annotated[tuple[Annotated[str, AfterValidator(_peer_name)], ...], BeforeValidator(items)]
+Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], BeforeValidator(items)]
 TokenId = Annotated[str, AfterValidator(_token_id)]
 EndpointUrl = Annotated[Url, AfterValidator(_endpoint)]
 Network = Literal["mainnet", "testnet", "devnet"]

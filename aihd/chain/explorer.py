@@ -45,7 +45,11 @@ class Explorer(JsonSource):
 
     async def unspent_by_tree(self, tree: bytes) -> list[Sighting]:
         """Every confirmed unspent box under a tree."""
-        return await self._all(f"/api/v1/boxes/unspent/byErgoTree/{tree.hex()}", PAGE)
+        found = await self._all(f"/api/v1/boxes/unspent/byErgoTree/{tree.hex()}", PAGE)
+        spent = next((sighting for sighting in found if sighting.spent_by is not None), None)
+        if spent is not None:
+            raise self.demote(f"it lists box {spent.box.box_id} as unspent and says that {spent.spent_by} spent it")
+        return found
 
     async def by_token(self, token_id: bytes) -> list[Sighting]:
         """Every box on the best chain that holds or held a token."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -183,9 +184,19 @@ class Follower(ChainView):
         async def life(task_id: bytes) -> list[Sighting]:
             async with gate:
                 escrow = await self.explorer.box(task_id.hex())
-                return await self.explorer.by_token(task_id) + ([escrow] if escrow else [])
+                found = await self.explorer.by_token(task_id) + ([escrow] if escrow else [])
+                return [await self._as_the_node_says(sighting) for sighting in found]
 
         return [sighting for found in await asyncio.gather(*map(life, tasks)) for sighting in found]
+
+    async def _as_the_node_says(self, sighting: Sighting) -> Sighting:
+        """The explorer's box with the node's word on where it stands: on these depends what we do, and when we call it over."""
+        box_id = str(sighting.box.box_id)
+        fate = await self.node.fate(box_id)
+        block = await self.node.header_at(fate.height) if fate else None
+        if fate is None or block is None:
+            raise SourceError(f"{self.node.url}: its index does not have box {box_id}, which {self.explorer.url} shows")
+        return replace(sighting, height=fate.height, block=bytes.fromhex(block), spent_by=fate.spent_by)
 
     async def _confirm(self, index: Index) -> None:
         """The explorer finds, the node confirms: what we could spend must be there."""

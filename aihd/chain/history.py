@@ -61,6 +61,7 @@ class HistoryReader:
         self._prefix = view.prefix
         self._deployment = view.deployment
         self._store = store
+        self._funded = 0  # number of the last ended task whose parties' funding is known
         self._trees = {tree.hex() for tree in view.deployment.trees.values()}
 
     async def take_back(self) -> int | None:
@@ -75,10 +76,12 @@ class HistoryReader:
             wrong = [height for height, block in known.items() if on_chain.get(height) != block]
             if not wrong:
                 break
-            top = fork = min(wrong) - 1
+            fork = min(wrong) - 1
+            top = self._store.newest(fork)
         if fork is not None:
             log.warning("the market's history is taken back", above=fork)
             self._store.rollback(fork)
+            self._funded = min(self._funded, self._store.last())
         return fork
 
     async def extend(self, unspent: Collection[str]) -> None:
@@ -98,7 +101,9 @@ class HistoryReader:
 
     async def fund(self) -> None:
         """Find out what funded the parties to ended tasks, as far as it is not known."""
-        self._store.fund(await _all(self._funding, self._store.unfunded()))
+        last = self._store.last()
+        self._store.fund(await _all(self._funding, self._store.unfunded(self._funded)))
+        self._funded = last
 
     # -- the walk
 

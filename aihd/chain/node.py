@@ -30,6 +30,14 @@ class NodeInfo:
     score: int  # work in the chain up to that block: the most is the best
 
 
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """Height of the block that holds a box, and the id of the transaction that spent it."""
+
+    height: int
+    spent_by: str | None
+
+
 class Answer(StrEnum):
     """What a node makes of a transaction that it is given."""
 
@@ -149,14 +157,19 @@ class Node(JsonSource):
         raw = await self.get(f"/blockchain/transaction/byId/{tx_id}")
         return (raw["inclusionHeight"], raw["blockId"]) if raw else None
 
+    async def fate(self, box_id: str) -> Fate | None:
+        """What the node's index, which is built after the blocks, knows of a box on the best chain."""
+        raw = await self.get(f"/blockchain/box/byId/{box_id}")
+        return Fate(raw["inclusionHeight"], raw["spentTransactionId"]) if raw else None
+
     async def was_taken(self, box_id: str, by_other_than: str) -> bool:
         """Whether a box that is not among the unspent ones can never be spent by a transaction: another did, or it does not exist.
 
-        False while the node's index, which is built after the blocks, does not tell.
+        False while the node's index does not tell.
         """
-        box = await self.get(f"/blockchain/box/byId/{box_id}")
-        if box is not None:
-            return box["spentTransactionId"] not in (None, by_other_than)
+        fate = await self.fate(box_id)
+        if fate is not None:
+            return fate.spent_by not in (None, by_other_than)
         heights = await self.get("/blockchain/indexedHeight")
         return bool(heights["indexedHeight"] >= heights["fullHeight"])
 

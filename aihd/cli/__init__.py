@@ -15,6 +15,7 @@ from aihd.cli.check import check
 from aihd.cli.contracts import contracts_app
 from aihd.cli.devnet import devnet_app
 from aihd.cli.init import init
+from aihd.cli.reputation import reputation_app
 from aihd.cli.task import task_app
 from aihd.cli.tasks import tasks_app
 from aihd.cli.wallet import wallet_app
@@ -45,6 +46,7 @@ app.add_typer(operate.config_app, name="config")
 app.add_typer(wallet_app, name="wallet")
 app.add_typer(bond_app, name="bond")
 app.add_typer(task_app, name="task")
+app.add_typer(reputation_app, name="reputation")
 app.add_typer(contracts_app, name="contracts")
 app.add_typer(devnet_app, name="devnet")
 

@@ -151,6 +151,8 @@ def _rules(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "bond_slots", "room in the bond for one more open task"
     yield "reputation", "no higher score than ours"
     yield "allow_list", "no list of nodes, or one that names us"
+    if rules.min_client_score is not None:
+        yield "client", f"a client that stands at {rules.min_client_score:g} or better by the market's history"
     yield "own", "a client that is not ourselves"
     yield "locator", "an input that comes in a way we know"
     yield "funded", "an escrow that holds what its terms need"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -11,10 +13,15 @@ import typer
 from rich.table import Table
 
 from aihd.cli.common import ConfigOption, console_of, erg, settings_of, task_id_of, wallet_at_work
-from aihd.client.client import Client, Order
+from aihd.client.client import Client, Order, Post
+from aihd.client.judge import judge
+from aihd.client.judge import reexecute as reexecuted
+from aihd.client.party import Party
+from aihd.client.ranking import best, funders, known, refresh
 from aihd.config import Settings
 from aihd.core.task import Where
 from aihd.errors import Exit, UsageError
+from aihd.protocol.constants import MAX_ALLOWED
 
 task_app = typer.Typer(no_args_is_help=True, help="Have a service run and pay for it.")
 TaskId = Annotated[str, typer.Argument(help="id of the task, as `aihd task post` printed it")]
@@ -33,21 +40,32 @@ def task_post(
     exec_window: Annotated[int, typer.Option(help="blocks from the claim to the receipt")] = 120,
     selection_window: Annotated[int, typer.Option(help="blocks in which the lottery decides who claims")] = 8,
     min_reputation: Annotated[int, typer.Option(help="least score of the node's bond")] = 0,
+    allow_best: Annotated[
+        int,
+        typer.Option(min=0, max=MAX_ALLOWED, help="only so many nodes, the best by `aihd reputation list`; 0 = any"),
+    ] = 0,
 ) -> None:
     """Lock the payment for one run; prints the task id."""
-    order = Order(_service(service), erg(payment), claim_window, exec_window, selection_window, min_reputation)
+    order = Order(
+        _hash(service, "--service", "a service"),
+        erg(payment),
+        claim_window,
+        exec_window,
+        selection_window,
+        min_reputation,
+    )
     if not input_path.is_file():
         raise UsageError(f"{input_path}: there is no such file")
-    asyncio.run(_post(settings_of(config), order, input_path, _environment(env or [])))
+    asyncio.run(_post(settings_of(config), order, input_path, _environment(env or []), allow_best))
 
 
-def _service(text: str) -> bytes:
+def _hash(text: str, option: str, what: str) -> bytes:
     try:
         value = bytes.fromhex(text)
     except ValueError:
         value = b""
     if len(value) != 32:
-        raise UsageError(f"--service {text!r}: expected the hash of a service, 64 hexadecimal digits")
+        raise UsageError(f"{option} {text!r}: expected the hash of {what}, 64 hexadecimal digits")
     return value
 
 
@@ -58,9 +76,21 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-async def _post(settings: Settings, order: Order, input_path: Path, env: dict[str, str]) -> None:
+async def _post(settings: Settings, order: Order, input_path: Path, env: dict[str, str], allow_best: int) -> None:
     async with wallet_at_work(settings) as who:
+        if allow_best:
+            order = replace(order, allowed=await _best(who, settings, order, allow_best))
         print((await who.client.post(order, input_path, env)).hex())
+
+
+async def _best(who: Party, settings: Settings, order: Order, count: int) -> tuple[bytes, ...]:
+    await refresh(who)
+    scores = known(who.journal, settings.chain.final_depth, funders(settings.reputation.public_funders))
+    bonds = [bond.content for bond in await who.view.bonds()]
+    found = best(bonds, scores, count, payment=order.payment, least=order.min_reputation)
+    if not found:
+        raise UsageError(f"--allow-best {count}: none of the market's {len(bonds)} bonds could take this task")
+    return found
 
 
 @task_app.command("list")
@@ -132,11 +162,51 @@ async def _verify(settings: Settings, task_id: bytes, output: Path) -> int:
 
 @task_app.command("rate")
 def task_rate(
-    task: TaskId, mark: Annotated[int, typer.Argument(help="1 useless to 5 as promised")], config: ConfigOption = None
+    task: TaskId,
+    mark: Annotated[int | None, typer.Argument(help="1 useless to 5 as promised")] = None,
+    config: ConfigOption = None,
+    expect_hash: Annotated[
+        str | None, typer.Option(help="SHA3-256 that the output has to have: 5 if it has and can be fetched, else 1")
+    ] = None,
+    reexecute: Annotated[
+        str | None, typer.Option(help="command that makes the same output of the input on its standard input")
+    ] = None,
 ) -> None:
-    """Commit to a mark and reveal it; returns when the mark is on the chain."""
-    asyncio.run(_with_client(settings_of(config), lambda client: client.rate(task_id_of(task), mark)))
-    print(f"{mark} is on the chain")
+    """Commit to a mark and reveal it; returns when the mark is on the chain. The mark is given, or follows from a rule."""
+    if sum(given is not None for given in (mark, expect_hash, reexecute)) != 1:
+        raise UsageError("expected one of: a mark, --expect-hash, --reexecute")
+    rule = Rule(
+        mark, _hash(expect_hash, "--expect-hash", "an output") if expect_hash else None, shlex.split(reexecute or "")
+    )
+    print(f"{asyncio.run(_rate(settings_of(config), task_id_of(task), rule))} is on the chain")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a mark is found: it is given, or follows from a hash, or from what a command makes."""
+
+    mark: int | None
+    expected: bytes | None
+    command: list[str]
+
+
+async def _rate(settings: Settings, task_id: bytes, rule: Rule) -> int:
+    async with wallet_at_work(settings) as who:
+        if rule.mark is not None:
+            return await who.client.rate(task_id, rule.mark)
+        expected = rule.expected or await _reexecuted(who, task_id, rule.command)
+        judgement = await judge(who.client, task_id, expected, who.poll)
+        print(f"{judgement.mark}: {judgement.reason}")
+        return await who.client.rate(task_id, judgement.mark)
+
+
+async def _reexecuted(who: Party, task_id: bytes, command: list[str]) -> bytes:
+    post = who.journal.post(task_id)
+    if post is None:
+        raise UsageError(f"task {task_id.hex()} was not posted from this wallet's data folder")
+    if not command:
+        raise UsageError("--reexecute: expected a command")
+    return await reexecuted(who.client, task_id, Post.read(post), command)
 
 
 @task_app.command("refund")

@@ -24,6 +24,7 @@ from aihd.chain.view import ChainView, Situation
 from aihd.client.upload import commitment_of, upload
 from aihd.client.verify import Evidence, Finding, verify
 from aihd.core.life import Life
+from aihd.core.rating import may_commit, may_reveal
 from aihd.core.task import State, Where
 from aihd.errors import AihdError, DependencyError, TemporaryError, UsageError, one_line
 from aihd.execution import seal
@@ -34,6 +35,7 @@ from aihd.protocol.boxes import Bond, On, TaskEscrow
 from aihd.protocol.constants import MAX_PAYMENT, VERSION
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.plans import Market, Side
+from aihd.protocol.selection import weight
 from aihd.store.journal import Journal, TxRecord
 
 MIN_WINDOW: Final = 20
@@ -89,6 +91,12 @@ class Progress:
     life: Life
 
 
+def _missed(now: Progress) -> bool:
+    """Whether the time to commit to a mark has passed, and no commitment of ours is in the rating."""
+    rating = now.life.rating
+    return now.where is Where.RELEASED and rating is not None and now.height >= rating.content.commit_deadline
+
+
 class Client:
     """One client wallet on one market."""
 
@@ -120,7 +128,9 @@ class Client:
         salt = secrets.token_bytes(32)
         commitment = commitment_of(salt, config, input_path)
         post = Post(str(input_path.resolve()), dict(config), salt.hex())
-        difficulty = sum(1 + max(0, bond.content.score) for bond in await self.view.bonds())
+        bonds = [bond.content for bond in await self.view.bonds()]
+        able = [b for b in bonds if b.score >= order.min_reputation and (not order.allowed or b.node in order.allowed)]
+        difficulty = sum(weight(bond.score) for bond in able)
         posted: list[bytes] = []
 
         def build(situation: Situation) -> Plan:
@@ -242,10 +252,11 @@ class Client:
         evidence = Evidence(task_id, life, await self.view.escrow(task_id), document, output_hash)
         return verify(self.view.deployment, self._genesis_id, evidence, config)
 
-    async def rate(self, task_id: bytes, mark: int) -> None:
+    async def rate(self, task_id: bytes, mark: int) -> int:
         """Commit to a mark (1 to 5) and reveal it once the node has committed too, or may no more.
 
-        DependencyError when the task ended without a receipt: there is nothing to rate.
+        The mark that is on the chain then: one that was chosen before stands. DependencyError when the task ended without a receipt, so
+        that there is nothing to rate, or when it is too late for the mark.
         """
         if mark not in range(1, 6):
             raise UsageError(f"mark {mark}: expected 1 (useless) to 5 (as promised)")
@@ -256,10 +267,14 @@ class Client:
         while True:
             now = await self.progress(task_id)
             if now is not None:
-                if now.where in (Where.REVEALED, Where.RATED, Where.SETTLED):
-                    return
+                if now.life.rating is not None and (known := now.life.rating.content.client_mark):
+                    return known
                 if now.where in (Where.FAILED, Where.TIMED_OUT, Where.LOST):
                     raise DependencyError(f"task {task_id.hex()} ended: {now.where}")
+                if now.where in (Where.RATED, Where.SETTLED) or _missed(now):
+                    raise DependencyError(
+                        f"task {task_id.hex()}: the time to rate it is over, and no mark of ours is in"
+                    )
                 # The node moves on the same box, and only one of two moves in a block gets through: the next look shows whose.
                 with suppress(DroppedError):
                     await self._rate(task_id, now, post)
@@ -269,13 +284,16 @@ class Client:
         rating = now.life.rating
         if rating is None or post.mark is None or post.mark_salt is None:
             return
-        if await self.view.node.box(rating.id) is None or await self._submitter.contested(rating.id):
+        mark, salt, content, height = post.mark, bytes.fromhex(post.mark_salt), rating.content, now.height + 1
+        commits, reveals = may_commit(content, Side.CLIENT, height), may_reveal(content, Side.CLIENT, height)
+        if not (commits or reveals) or await self.view.node.box(rating.id) is None:
             return
-        mark, salt, content = post.mark, bytes.fromhex(post.mark_salt), rating.content
-        if now.where is Where.RELEASED and now.height < content.commit_deadline:
+        if await self._submitter.contested(rating.id):
+            return
+        if commits:
             commitment = plans.commitment_of(rating, Side.CLIENT, mark, salt)
             await self._do("commit", task_id, lambda m, f: plans.commit(m, rating, Side.CLIENT, commitment, f))
-        elif now.where is Where.COMMITTED and (content.node_commitment or now.height >= content.commit_deadline):
+        else:
             await self._do("reveal", task_id, lambda m, f: plans.reveal(m, rating, Side.CLIENT, mark, salt, f))
 
     async def refund(self, task_id: bytes) -> str:

@@ -34,6 +34,7 @@ class Limits:
     release_margin: int
     tx_fee: int
     services: Mapping[bytes, Terms]
+    min_client: int | None = None  # least standing of a client by the market's history, in units of 10^-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,8 @@ class Offer:
     """A task as it is offered to us now.
 
     `headers` newest first; `height` is that of the next block; `at_work` counts the tasks that keep us busy. `cost` is what nodo asks
-    for the run, in nanoERG; None while it has not said.
+    for the run, in nanoERG; None while it has not said. `client` is the client's standing by the market's history, from -10^9 to 10^9
+    (0: nobody knows it); None while the history is not read yet.
     """
 
     task: On[TaskEscrow]
@@ -50,6 +52,7 @@ class Offer:
     headers: tuple[HeaderRef, ...]
     at_work: int
     cost: int | None = 0
+    client: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,17 @@ def _reputation(offer: Offer, limits: Limits) -> Decline | None:
     return None
 
 
+def _client(offer: Offer, limits: Limits) -> Decline | None:
+    if limits.min_client is None:
+        return None
+    if offer.client is None:
+        return Decline("client", "the market's history is not read yet", passing=True)
+    if offer.client < limits.min_client:
+        text = f"its client stands at {offer.client / 10**9:.3f}, at least {limits.min_client / 10**9:.3f} is asked"
+        return Decline("client", text, passing=True)
+    return None
+
+
 def _allowed(offer: Offer, limits: Limits) -> Decline | None:
     allowed = offer.task.content.allowed
     if allowed and offer.bond.node not in allowed:
@@ -191,6 +205,7 @@ RULES: Final[tuple[Rule, ...]] = (
     _price,
     _profit,
     _stranger,
+    _client,
     _allowed,
     _claim_time,
     _run_time,

@@ -142,11 +142,11 @@ def _issues(facts: Facts) -> Iterable[dict[str, Any]]:
     for task in facts.open_tasks:
         if facts.height is None or task.state in FINAL:
             continue
-        deadline = DEADLINES[task.state](task, facts.limits)
-        if facts.height > deadline:
+        until = deadline(task, facts.limits)
+        if until is not None and facts.height > until:
             yield {
                 "what": f"task {task.id.hex()}",
-                "reason": f"{task.state} since height {deadline} at the latest, and still not over" + _note(task),
+                "reason": f"{task.state} since height {until} at the latest, and still not over" + _note(task),
                 "at_risk": task.payment if task.state in OWED or task.state is State.FAILING else 0,
             }
 

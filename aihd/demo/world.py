@@ -252,6 +252,9 @@ mnemonic_file = "{folder / "mnemonic"}"
 gateway = "{gateway.address}"
 storage = "{gateway.storage}"
 
+[reputation]
+public_funders = ["{address_of(bytes.fromhex(devnet.chain.genesis[0].tree))}"]
+
 [policy]
 max_input = "{max_input} B"
 

@@ -19,6 +19,8 @@ from aihd.nodo.profiles import Profile, detect
 from aihd.nodo.transport import Link, Security, connect
 from aihd.nodo.tunnel import Stream
 
+# What must not happen twice: asked with a pause from the start, and not again once the last message may have arrived.
+ACTS: Final = frozenset({"StartService"})
 PAUSES: Final = (0.0, 0.05, 0.25)  # seconds after each message, by attempt: see failures.made_up
 DRAIN: Final = 2.0  # seconds for a node to end a call after its answer
 
@@ -92,15 +94,21 @@ class Connection:
     async def _ask(
         self, method: str, call: Call, kinds: Mapping[int, type[Message]], timeout: float
     ) -> Message | bytes | None:
-        for pause in PAUSES:
-            stream = await self.stream(method, timeout, _paced(call, pause))
+        acts = method in ACTS
+        for pause in PAUSES[1:] if acts else PAUSES:
+            whole = asyncio.Event()
+            stream = await self.stream(method, timeout, _paced(call, pause, whole))
             try:
                 return await _first(method, stream, kinds)
             except grpc.aio.AioRpcError as error:
                 if not made_up(error):
                     secrets = [message.token for _, message in call if isinstance(message, pb.TokenMessage)]
                     raise from_status(method, error, timeout, secrets) from error
-        # No call acts before its last message has arrived, and one of these did not: so it may be made again.
+                if acts and whole.is_set():
+                    raise Unreachable(
+                        f"{method}: the call ended before its answer was read; the node may have acted"
+                    ) from error
+        # No call acts before its last message has arrived, and one of these did not, or to act again changes nothing.
         raise Refused(f"{method}: the node ended the call before it had read the request")
 
     async def _linked(self, wanted: str) -> Link:
@@ -155,9 +163,12 @@ def _stream(
     return channel.stream_stream(path, request_serializer=Buffer.SerializeToString)(frames, timeout=timeout)
 
 
-async def _paced(call: Call, pause: float) -> AsyncIterator[Buffer]:
-    """The frames of a call, with time after each message for the node to refuse it."""
-    for frame in encode_all(call):
+async def _paced(call: Call, pause: float, whole: asyncio.Event) -> AsyncIterator[Buffer]:
+    """The frames of a call, with time after each message for the node to refuse it; `whole` is set before the last one."""
+    frames = list(encode_all(call))
+    for number, frame in enumerate(frames, start=1):
+        if number == len(frames):
+            whole.set()
         yield frame
         if frame.separator:
             await asyncio.sleep(pause)

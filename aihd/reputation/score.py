@@ -107,7 +107,7 @@ def judge(buckets: Mapping[int, Sums]) -> Verdict:
     evidence = evidence * diversity // ONE**3
     value = max(-ONE, min(ONE, opinion // weight)) if weight else 0
     confidence = evidence * ONE // (evidence + HALF_CONFIDENCE)
-    return Verdict(Score(value, confidence), consensus, raters // ONE**2, ratings // ONE, diversity, evidence)
+    return Verdict(Score(value, confidence), consensus, raters // ONE, ratings // ONE, diversity, evidence)
 
 
 def _consensus(buckets: Mapping[int, Sums]) -> int | None:

@@ -25,6 +25,7 @@ from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
 from aihd.execution.locator import Fetcher
 from aihd.execution.template import Template
+from aihd.reputation.engine import Engine as Scores
 from aihd.store.journal import Journal
 
 log = structlog.get_logger()
@@ -90,6 +91,7 @@ class Engine:
     health: dict[str, str] = field(default_factory=dict)  # loops in trouble, with the reason
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sighted: list[Tip] = field(default_factory=list)  # the newest tip, once there is one
+    scores: list[Scores] = field(default_factory=list)  # of everybody in the market, once its history is read
 
     @property
     def tip(self) -> Tip:

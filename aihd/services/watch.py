@@ -17,6 +17,7 @@ from aihd.execution.errors import BadInput
 from aihd.protocol import plans
 from aihd.protocol.boxes import On, TaskEscrow
 from aihd.protocol.funding import Plan
+from aihd.reputation.history import Role
 from aihd.services.engine import Engine, Service
 
 log = structlog.get_logger()
@@ -143,5 +144,6 @@ def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, other
     if refusal is not None:
         return policy.Decline("locator", f"its input locator {task.content.locator[:40]!r}: {refusal}")
     cost = engine.costs.get(task.content.service_hash, None if engine.counts_cost else 0)
-    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, others, cost)
+    client = engine.scores[-1].score(task.content.client, Role.CLIENT).standing if engine.scores else None
+    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, others, cost, client)
     return policy.consider(offer, engine.policy)

@@ -21,6 +21,7 @@ from aihd.errors import ConfigError, InvariantError, TemporaryError
 from aihd.ops.failpoints import reach
 from aihd.store import backup, fold
 from aihd.store.fold import COLUMNS, task_of
+from aihd.store.history import History
 from aihd.store.schema import check_current, migrate
 
 HEADERS_KEPT: Final = 720
@@ -162,6 +163,11 @@ class Journal:
     def paused(self) -> str | None:
         """Since when the operator wants no new task, as an ISO time; None when he does not mind."""
         return self.meta().get(PAUSED)
+
+    @property
+    def history(self) -> History:
+        """What was read from the chain about the whole market."""
+        return History(self._db, self._atomic)
 
     # -- copies
 

@@ -141,7 +141,38 @@ INSERT INTO journal (task_id, event, data) SELECT id, 'snapshot', json_object(
 ) FROM tasks ORDER BY rowid;
 """
 
-MIGRATIONS: Final = (_FIRST, _SECOND)
+# The market's history (aihd.store.history): every bond, and every task that was claimed and how it ended.
+_THIRD = """
+-- Blocks in which something below happened. What a reorg takes back is everything above a height.
+CREATE TABLE history_blocks (height INTEGER PRIMARY KEY, block BLOB NOT NULL) STRICT;
+
+-- Minter and bonds: each box with the heights at which it came and went.
+CREATE TABLE history_boxes (id BLOB PRIMARY KEY, height INTEGER NOT NULL, spent INTEGER) STRICT, WITHOUT ROWID;
+CREATE INDEX history_heads ON history_boxes (id) WHERE spent IS NULL;
+
+CREATE TABLE history (
+    task BLOB PRIMARY KEY,
+    claimed INTEGER NOT NULL,
+    service BLOB NOT NULL,
+    client BLOB NOT NULL,
+    node BLOB NOT NULL,
+    value INTEGER NOT NULL,
+    ended INTEGER,
+    outcome TEXT,
+    client_mark INTEGER NOT NULL DEFAULT 0,
+    node_mark INTEGER NOT NULL DEFAULT 0,
+    client_committed INTEGER NOT NULL DEFAULT 0,
+    node_committed INTEGER NOT NULL DEFAULT 0,
+    seq INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX history_seq ON history (seq) WHERE seq IS NOT NULL;
+
+-- Whose money a key began with: a key of 33 bytes, or the hash of a script.
+CREATE TABLE funding (key BLOB PRIMARY KEY, source BLOB NOT NULL, height INTEGER NOT NULL, public INTEGER NOT NULL)
+    STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD)
 
 
 def check(connection: sqlite3.Connection, where: str) -> int:

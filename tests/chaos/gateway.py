@@ -87,11 +87,17 @@ class Gateway(EmbeddedGateway):
 
     async def _start_service(self, frames: AsyncIterator[bytes]) -> AsyncIterator[Buffer]:
         self.met["refuses"] += self.instances.refuses
-        async for frame in super()._start_service(frames):
+        # A real start takes its time; one that is over before the request was sent to its end would lose its answer.
+        async for frame in super()._start_service(_again([frame async for frame in frames])):
             if self._silent and not frame.signal:
                 self.met["silent"] += 1
                 await asyncio.sleep(60)  # it has started; whoever asked gives up before he hears of it
             yield frame
+
+
+async def _again(frames: list[bytes]) -> AsyncIterator[bytes]:
+    for frame in frames:
+        yield frame
 
 
 class Slots:

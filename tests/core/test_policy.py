@@ -149,6 +149,7 @@ def test_explain__when__asked__then__every_rule_by_its_name_in_the_order_in_whic
         "price",
         "profit",
         "stranger",
+        "client",
         "allowed",
         "claim_time",
         "run_time",
@@ -196,3 +197,16 @@ def test_consider__when__a_run_costs_something__then__it_comes_off_the_profit_an
         left = PROFIT_FREE - cost
         said = f"it would leave {left} nanoERG after fees and {cost} for the run, {asked} are asked"
         assert answer == Decline("profit", said, passing)
+
+
+@pytest.mark.parametrize(
+    ("standing", "least", "passes"),
+    [(0, None, True), (None, None, True), (0, 0, True), (-1, 0, False), (None, 0, False), (2 * 10**8, 10**8, True)],
+)
+def test_consider__when__the_operator_asks_a_score_of_clients__then__worse_ones_are_declined_for_now(
+    standing: int | None, least: int | None, passes: bool
+) -> None:
+    decline = consider(offer(client=standing), replace(LIMITS, min_client=least))
+    assert (decline is None) is passes
+    if decline is not None:
+        assert (decline.code, decline.passing) == ("client", True)

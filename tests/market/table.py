@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 from chaos.logs import hearing
+from chaos.promises import BrokenPromise
 from chaos.run import MEMORY
 from chaos.world import world
 
@@ -33,12 +34,16 @@ async def game(tasks: int, seed: int) -> AsyncIterator[Game]:
     where = MEMORY if MEMORY.is_dir() else None
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="aihd-market-", dir=where))
-        stack.enter_context(hearing())
+        heard = stack.enter_context(hearing())
         made = await stack.enter_async_context(world(Path(folder), NAMES))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         chance = random.Random(seed)
         played = Game(made, session, chance, tasks)
-        await played.play()
+        try:
+            await played.play()
+        except BrokenPromise:
+            print("what the daemons said last:", *heard.lines, sep="\n  ")
+            raise
         yield played
 
 

@@ -1,0 +1,59 @@
+"""What a client's own data folder knows of the market's history, and whom it would let have a task by that."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final
+
+from ergo_lib_python.chain import Address
+
+from aihd.chain.history import HistoryReader, name_of
+from aihd.client.party import Party
+from aihd.protocol.boxes import Bond
+from aihd.protocol.constants import BOND_MULTIPLIER, MAX_ALLOWED, MAX_OPEN
+from aihd.reputation.engine import Engine
+from aihd.store.journal import Journal
+
+READ_UPTO: Final = "history"  # meta key: the height up to which the history was read
+
+
+async def refresh(who: Party) -> int:
+    """Bring the history in a party's journal up to the tip; the height of that."""
+    view, journal = who.view, who.journal
+    reader = HistoryReader(view, journal.history)
+    tip = await view.tip()
+    await reader.take_back()
+    await reader.extend({bond.id for bond in await view.bonds()})
+    await reader.fund()
+    journal.remember(READ_UPTO, str(tip.height))
+    return tip.height
+
+
+def known(journal: Journal, final_depth: int, public: Collection[bytes] = ()) -> Engine:
+    """The scores by the history in a journal, as of the height up to which it was read."""
+    scores = Engine(final_depth)
+    scores.fold(journal.history.records(public=public))
+    scores.advance(int(journal.meta().get(READ_UPTO, "0")))
+    return scores
+
+
+def best(bonds: Collection[Bond], scores: Engine, count: int, *, payment: int, least: int) -> tuple[bytes, ...]:
+    """Keys of the nodes to allow: the `count` best by standing, at most MAX_ALLOWED, that could take a task now.
+
+    `payment` is nanoERG that a bond must still cover, `least` the score of the bond that the task asks for. A node with more complaints
+    than praise is never among them; of equals the one with more stake comes first.
+    """
+    able = [
+        bond for bond in bonds if bond.score >= least and _covers(bond, payment) and scores.score(bond.node).value >= 0
+    ]
+    able.sort(key=lambda bond: (-scores.score(bond.node).standing, -bond.amount, bond.node))
+    return tuple(dict.fromkeys(bond.node for bond in able))[: min(count, MAX_ALLOWED)]
+
+
+def _covers(bond: Bond, payment: int) -> bool:
+    return bond.committed + payment <= bond.amount * BOND_MULTIPLIER and len(bond.open_ids) < MAX_OPEN
+
+
+def funders(addresses: Collection[str]) -> frozenset[bytes]:
+    """Addresses as the history names sources of money."""
+    return frozenset(name_of(bytes(Address(address).ergo_tree())) for address in addresses)
