@@ -25,11 +25,11 @@ demo: $(VENV)/.demo
 	$(BIN)/aihd demo $(if $(INPUT),--input '$(INPUT)') $(if $(SERVICE),--service '$(SERVICE)')
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile
 
 # The longer runs: 20,000 mutated transactions, 2,000 sequences of faults, a market under reorgs, a sample of the crash table.
 slow: $(VENV)/.dev
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n auto --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -90,22 +90,7 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
         async with asyncio.TaskGroup() as group:
             execute = Execute(engine, runtime, group)
             await execute.recover()
-            services = [
-                reconcile,
-                execute,
-                Watch(engine),
-                Claim(engine, execute.ready),
-                _rate(settings, engine),
-                Retain(engine),
-                Reclaim(engine),
-            ]
-            services += [
-                Settle(engine, _payout(settings)),
-                Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
-            ]
-            if settings.exchange.ipfs_api is not None:
-                services.append(Pin(engine, Pinner(runtime.session, settings.exchange.ipfs_api)))
-            services += _opinions(settings, engine) + _price(settings, engine, runtime) + _indexer(settings, engine)
+            services = [reconcile, *_loops(settings, engine, runtime, execute)]
             loops = [group.create_task(service.run(), name=service.name) for service in services]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
@@ -120,6 +105,26 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
                 loop.cancel()
             await execute.cancel()
     log.info("stopped")
+
+
+def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execute) -> list[Service]:
+    """Everything that acts, in the order in which a task meets it. The one that looks comes before them all."""
+    loops: list[Service] = [
+        *_price(settings, engine, runtime),
+        Watch(engine),
+        Claim(engine, execute.ready),
+        execute,
+        Settle(engine, _payout(settings)),
+        _rate(settings, engine),
+        Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
+        Retain(engine),
+        Reclaim(engine),
+        *_opinions(settings, engine),
+        *_indexer(settings, engine),
+    ]
+    if settings.exchange.ipfs_api is not None:
+        loops.append(Pin(engine, Pinner(runtime.session, settings.exchange.ipfs_api)))
+    return loops
 
 
 async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) -> Engine:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+import stamina
 import typer
 from typer.exceptions import TyperException
 
@@ -53,6 +54,8 @@ app.add_typer(devnet_app, name="devnet")
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line, this process's own unless given; every error of ours becomes one line on stderr and its exit code."""
+    # A retry is no news: what a server does is counted where it is asked, and shown in the status.
+    stamina.instrumentation.set_on_retry_hooks([])
     try:
         code = app(args=arguments, standalone_mode=False)
     except AihdError as error:

@@ -17,14 +17,10 @@ from typing import Any
 
 from aihd import app
 from aihd.config import Settings, load_settings
-from aihd.services.bridge import Bridge
 from aihd.services.engine import Engine, Service
 from aihd.services.execute import Execute
-from aihd.services.rate import Rate
 from aihd.services.reconcile import Reconcile
 from aihd.services.report import Report
-from aihd.services.settle import Settle
-from aihd.services.watch import Claim, Watch
 from aihd.store.journal import Journal
 
 from .front import Front, Trap
@@ -109,16 +105,8 @@ class Daemon:
         stack.callback(holder.cancel)
         execute = Execute(engine, runtime, group)
         await execute.recover()
-        services = (
-            Watch(engine),
-            Claim(engine, execute.ready),
-            execute,
-            Settle(engine, app._payout(settings)),
-            Rate(engine),
-        )
-        bridge = Bridge(engine, self._gateway.database)
-        more = (*app._opinions(settings, engine), *app._price(settings, engine, runtime))
-        return _Life(engine, reconcile, execute, (*more, *services, bridge), report, stack, holder)
+        services = tuple(app._loops(settings, engine, runtime, execute))
+        return _Life(engine, reconcile, execute, services, report, stack, holder)
 
     async def turn(self) -> bool:
         """Look once and let each service work once; True when nothing went wrong. A daemon that is down tries to start."""

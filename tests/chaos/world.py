@@ -96,6 +96,7 @@ class World:
             "nodo.gateway": self.gateway.address,
             "nodo.storage": str(self.gateway.storage),
             "nodo.start_timeout": "500 ms",
+            "reputation.index": False,  # it only reads, and has tests of its own
             "policy.max_open_tasks": 40,
             "policy.claim_margin_blocks": CLAIM_MARGIN,
             "policy.release_margin_blocks": RELEASE_MARGIN,
