@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from ergo_lib_python.chain import Constant, NetworkPrefix
+from ergo_lib_python.chain import Constant
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aihd.chain.appkit import Appkit
@@ -21,7 +21,7 @@ from aihd.errors import ConfigError
 from aihd.protocol import constants
 from aihd.protocol.deployment import SLOT_NAMES, Deployment, Guard, Template, slot_marker
 from aihd.protocol.hashes import blake2b256
-from aihd.protocol.trees import address_of, explorer_template_hash, node_template_hash
+from aihd.protocol.trees import address_of, explorer_template_hash, node_template_hash, prefix_of
 from aihd.resources import resource
 
 COMPILER: Final = "ergo-appkit 5.0.0, ErgoTree v0, constants segregated"
@@ -111,7 +111,7 @@ def make_deployment(*, network: str, bond_token: bytes, treasury: bytes) -> Depl
 
 def describe(deployment: Deployment) -> dict[str, Any]:
     """Every address, tree and hash of a deployment, hashes and trees in hex."""
-    prefix = NetworkPrefix.Testnet if deployment.network == "testnet" else NetworkPrefix.Mainnet
+    prefix = prefix_of(deployment.network)
     guards = [
         {
             "guard": str(guard),

@@ -24,7 +24,7 @@ from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Funds
 from aihd.protocol.plans import BOND_SUPPLY, Market
 from aihd.protocol.selection import HeaderRef
-from aihd.protocol.trees import address_of
+from aihd.protocol.trees import address_of, prefix_of
 
 C = TypeVar("C", bound=Content)
 
@@ -69,7 +69,7 @@ class ChainView:
 
     @property
     def prefix(self) -> NetworkPrefix:
-        return NetworkPrefix.Testnet if self.deployment.network == "testnet" else NetworkPrefix.Mainnet
+        return prefix_of(self.deployment.network)
 
     async def check(self, genesis_id: str) -> None:
         """ConfigError unless the node follows the chain that the deployment was made on."""

@@ -21,7 +21,7 @@ from aihd.config import Settings, required
 from aihd.errors import Exit, UsageError
 from aihd.protocol import plans
 from aihd.protocol.deployment import Guard
-from aihd.protocol.trees import address_of, tree_of
+from aihd.protocol.trees import address_of, prefix_of, tree_of
 from aihd.resources import resource
 
 contracts_app = typer.Typer(no_args_is_help=True, help="The guards of the market.")
@@ -82,13 +82,14 @@ def contracts_deploy(
 async def _deploy(settings: Settings, out: Path, treasury: str, dry_run: bool) -> None:
     if out.exists():
         raise UsageError(f"--out {out}: it exists already, and a deployment is never overwritten")
+    prefix = prefix_of(settings.chain.network)
     try:
-        treasury_tree = tree_of(treasury)
+        treasury_tree = tree_of(treasury, prefix)
     except ValueError as error:
         raise UsageError(f"--treasury {treasury}: {error}") from None
     chain, wallet = settings.chain, settings.wallet
     signer = Signer.from_file(required(wallet.mnemonic_file, "wallet.mnemonic_file"), wallet.password_file)
-    address = address_of(signer.tree)
+    address = address_of(signer.tree, prefix)
     deployment = await plan_deployment(
         chain.explorer_urls, signer, address, network=chain.network, treasury=treasury_tree
     )
@@ -98,5 +99,10 @@ async def _deploy(settings: Settings, out: Path, treasury: str, dry_run: bool) -
         if not dry_run:
             # Before the transaction: a market whose file is lost is lost.
             write_deployment(out, deployment, genesis_id)
-        await transact(deployer, Intent("deploy"), lambda s: plans.deploy(s.market, s.funds), dry_run=dry_run)
+        try:
+            await transact(deployer, Intent("deploy"), lambda s: plans.deploy(s.market, s.funds), dry_run=dry_run)
+        except BaseException:
+            if not dry_run and not deployer.journal.has_live("deploy"):
+                out.unlink()  # nothing was sent: there is no such market
+            raise
     print(f"market {deployment.id}: {'nothing was sent' if dry_run else f'described in {out}'}")

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from ergo_lib_python.chain import NetworkPrefix
 
 from aihd.chain.mnemonic import new_mnemonic, write_mnemonic
 from aihd.chain.signer import Signer
 from aihd.config import config_example, load_settings
 from aihd.errors import ConfigError, UsageError
-from aihd.protocol.trees import address_of
+from aihd.protocol.trees import address_of, prefix_of
 
 EXPLORERS: Final = {
     "mainnet": "https://api.ergoplatform.com",
@@ -56,7 +55,7 @@ def init(
     made = not secret.exists()
     if made:
         write_mnemonic(secret, new_mnemonic(), None)
-    prefix = NetworkPrefix.Testnet if network == "testnet" else NetworkPrefix.Mainnet
+    prefix = prefix_of(network)
     address = address_of(Signer.from_file(secret).tree, prefix)
     print(f"{file} is written; every key is explained in it")
     print(f"{secret} {'holds a new key' if made else 'was there and is used'}: address {address}")

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from ergo_lib_python.chain import NetworkPrefix
 
 from aihd.chain.mnemonic import new_mnemonic, read_mnemonic, write_mnemonic
 from aihd.chain.signer import Signer
 from aihd.cli.common import ConfigOption, settings_of
 from aihd.config import required
 from aihd.ops.secret_file import read_secret
-from aihd.protocol.trees import address_of
+from aihd.protocol.trees import address_of, prefix_of
 
 wallet_app = typer.Typer(no_args_is_help=True, help="The wallet's file.")
 PasswordFile = Annotated[Path | None, typer.Option("--password-file", help="file with the password to encrypt with")]
@@ -41,7 +40,7 @@ def wallet_address(config: ConfigOption = None) -> None:
     """The address of the configuration's wallet."""
     settings = settings_of(config)
     path = required(settings.wallet.mnemonic_file, "wallet.mnemonic_file")
-    prefix = NetworkPrefix.Testnet if settings.chain.network == "testnet" else NetworkPrefix.Mainnet
+    prefix = prefix_of(settings.chain.network)
     print(address_of(Signer.from_file(path, settings.wallet.password_file).tree, prefix))
 
 

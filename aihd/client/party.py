@@ -101,7 +101,9 @@ async def party(
         if not founding:
             await view.audit()
         with Journal(database) as journal:
-            journal.bind(genesis=genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
+            journal.bind(genesis=genesis_id, wallet=signer.public_key.hex())
+            if not founding:  # there may never be such a market
+                journal.bind(market=deployment.id)
             permit = signer.permit(deployment, Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT))
             submitter = Submitter(view, signer, journal, fee=fee, final_depth=final_depth, permit=permit)
             yield Party(view, signer, submitter, journal, session, genesis_id, poll)

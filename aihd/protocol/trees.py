@@ -48,6 +48,11 @@ def script_of(box: ErgoBox) -> bytes:
     return found
 
 
+def prefix_of(network: str) -> NetworkPrefix:
+    """Which addresses a network of the configuration has; a devnet has those of the main chain."""
+    return NetworkPrefix.Testnet if network == "testnet" else NetworkPrefix.Mainnet
+
+
 def p2pk_tree(public_key: bytes) -> bytes:
     """The tree that asks for one signature of a compressed public key (33 bytes); ValueError for another length."""
     if len(public_key) != 33:

@@ -30,6 +30,8 @@ FAULT: Final = 0.1  # chance per block that the explorer begins to fail, or stop
 AWAY: Final = (30, 85)  # blocks of the game in which the first daemon is down: longer than a window
 PATIENCE: Final = 600
 
+MARKS = (2, 3, 4, 5, 5, 5)  # with more bad ones than that, nobody has the score that the next task asks for
+
 
 @dataclass(slots=True)
 class Seat:
@@ -114,6 +116,7 @@ class Game:
             job = world.client.post(world.service, payment, inline=self.chance.random() < 0.7)
             if job is not None:
                 job.lazy = self.chance.random() < 0.1
+                job.mark = self.chance.choice(MARKS)
                 self.payments[job.id] = payment
 
     def _at_work(self, job: Job) -> bool:
@@ -185,9 +188,17 @@ class Game:
         return all(end.where not in (Where.OPEN, Where.CLAIMED) for end in self.ends().values())
 
     def ends(self) -> Mapping[bytes, End]:
-        """How each task ended on the chain."""
-        jobs = self.world.client.jobs
+        """How each task ended that is on the chain."""
+        jobs = [job for job in self.world.client.jobs if not self._vanished(job)]
         return {job.id: end_of(self.world.ground, job, self.payments[job.id]) for job in jobs}
+
+    @property
+    def vanished(self) -> int:
+        """Posts that a reorg took, and that could not be repeated: another transaction of the client has their coins now."""
+        return sum(map(self._vanished, self.world.client.jobs))
+
+    def _vanished(self, job: Job) -> bool:
+        return job.id.hex() not in self.world.chain.ledger.boxes
 
     def unexplained(self) -> list[str]:
         """Deadlines that a daemon lost though it had its turns."""

@@ -63,7 +63,10 @@ def show(played: Game) -> list[str]:
     share = played.replaced / played.mined
     print(f"{len(ends)} tasks, {played.mined} blocks mined, {share:.0%} of them replaced; explorer: {dict(played.met)}")
     counts = Counter(OVER.get(end.where, str(end.where)) for end in ends.values())
-    print("on the chain:", ", ".join(f"{what} {count}" for what, count in counts.most_common()))
+    print(
+        f"{played.vanished} posts went with a reorg for good; on the chain:",
+        ", ".join(f"{what} {count}" for what, count in counts.most_common()),
+    )
     for seat, name in zip(played.seats, NAMES, strict=True):
         states = Counter(str(state) for state in seat.promises.ended.values())
         print(f"{name}: {dict(states)}, {len(seat.good)} good turns, {seat.daemon.starts} starts")
