@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -66,7 +67,11 @@ def engine() -> Iterator[str]:
     program = shutil.which("dockerd")
     if program is None or os.geteuid() != 0:
         pytest.skip("no Docker engine runs, and none can be started: dockerd and root are needed")
-    with tempfile.TemporaryDirectory(prefix="aihd-docker-", ignore_cleanup_errors=True) as folder:
+    with (
+        (Path(tempfile.gettempdir()) / "aihd-docker.lock").open("w") as turn,
+        tempfile.TemporaryDirectory(prefix="aihd-docker-", ignore_cleanup_errors=True) as folder,
+    ):
+        fcntl.flock(turn, fcntl.LOCK_EX)  # two engines at a time would share one bridge
         url = f"unix://{folder}/docker.sock"
         options = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid", "-H", url]
         with (Path(folder) / "log").open("wb") as log:
