@@ -109,14 +109,18 @@ class Execute(Service):
                 self.engine.journal.update(task.id, "taken up again", stage=stage, instance=None)
 
     async def _left_behind(self) -> set[str]:
-        runtime = self._runtime
         tokens = {task.instance for task in self.engine.journal.open_tasks() if task.instance is not None}
+        return tokens | await self._running_at_nodo()
+
+    async def _running_at_nodo(self) -> set[str]:
+        """Tokens of our instances by nodo's own account; none, and a word in the status, when it cannot be read."""
+        runtime = self._runtime
         try:
-            tokens.update(await asyncio.to_thread(instances_of, runtime.nodo_database, runtime.client_id))
+            return set(await asyncio.to_thread(instances_of, runtime.nodo_database, runtime.client_id))
         except AihdError as error:
             # Not a reason to stay down: what we owe on the chain does not wait for nodo.
-            self.engine.health["instances"] = f"instances of an earlier run cannot be looked for: {one_line(error)}"
-        return tokens
+            self.engine.health["instances"] = f"instances that may be left cannot be looked for: {one_line(error)}"
+            return set()
 
     async def step(self) -> None:
         self._cancel_ended()
@@ -137,16 +141,15 @@ class Execute(Service):
         """A start that we gave up waiting for may yet have happened at nodo: what it brought up is stopped."""
         if not self._strays_until:
             return
-        over = asyncio.get_running_loop().time() > self._strays_until
-        runtime, begun = self._runtime, self._starts
-        found = await asyncio.to_thread(instances_of, runtime.nodo_database, runtime.client_id)
+        last, begun = asyncio.get_running_loop().time() > self._strays_until, self._starts
+        tokens = await self._running_at_nodo()
         if self._starting or self._starts != begun:
             return  # what was found may be what is being started now
         known = {task.instance for task in self.engine.journal.open_tasks()}
-        for token in set(found) - known:
+        for token in tokens - known:
             log.warning("an instance nobody waits for is stopped", token=token)
             await self._stop(token)
-        if over:
+        if last:
             self._strays_until = 0.0
 
     def _cancel_ended(self) -> None:

@@ -12,7 +12,7 @@ import pytest_asyncio
 from aiohttp import BodyPartReader, ClientSession, web
 from ergo_lib_python.transaction import Transaction
 from offchain import ERG, FEE, digest
-from onchain import POLL, NodeRig, World, followed, market, node_rig, order
+from onchain import POLL, NodeRig, World, followed, market, node_rig, order, until
 
 from aihd.chain.submitter import Intent
 from aihd.client.client import Client
@@ -24,6 +24,7 @@ from aihd.devnet.gateway import EmbeddedGateway
 from aihd.errors import DependencyError, TemporaryError
 from aihd.execution.inputs import data_locator
 from aihd.execution.pin import Pinner
+from aihd.nodo.database import instances_of
 from aihd.nodo.reputation import read_service_reputation
 from aihd.ops.web import serve
 from aihd.protocol import envelope, plans
@@ -407,3 +408,48 @@ async def test_reclaim__when__the_retention_is_over__then__the_value_of_the_rece
         chain.mine(40)
     assert [tx.kind for tx in node.engine.journal.transactions(task_id)].count("reclaim") == 1
     assert stage.world.balance(node.engine.signer.tree) == before + receipt.value - FEE
+
+
+@pytest.mark.asyncio
+async def test_start__when__nodo_answers_too_late__then__its_instance_is_stopped_and_the_task_paid_by_another(
+    stage: Place,
+) -> None:
+    execute = stage.node.execute
+    execute._runtime = replace(execute._runtime, start_timeout=0.3, retry_after=0.0)
+    task_id = await stage.claimed()
+    await stage.client.deliver(task_id)
+    stage.gateway.faults.switch("slow-start", True)
+    await stage.node.turn()
+    await execute.drained()
+    assert stage.state(task_id) is State.READY
+    assert "no answer within" in stage.node.engine.health["execution"]
+    stage.gateway.faults.switch("slow-start", False)
+    execute._runtime = replace(execute._runtime, start_timeout=20.0)
+    execute._strays_until = asyncio.get_running_loop().time() + 20.0
+    await until(lambda: len(instances_of(stage.gateway.database, execute._runtime.client_id)) == 1)
+    await stage.node.work(lambda: stage.state(task_id) is State.RELEASED)
+    await until(lambda: not instances_of(stage.gateway.database, execute._runtime.client_id))
+    assert "execution" not in stage.node.engine.health
+
+
+@pytest.mark.asyncio
+async def test_task__when__its_post_goes_with_a_reorg__then__given_up_at_its_deadline_and_taken_again_if_it_comes_back(
+    stage: Place,
+) -> None:
+    chain = stage.world.chain
+    chain.mine(3)
+    task_id = await stage.post(claim_window=25)
+    post = chain.ledger.transactions[chain.ledger.boxes[task_id.hex()].view.tx_id].view.tx
+    await stage.node.turn()
+    chain.mine()
+    await stage.node.look()
+    assert stage.state(task_id) is State.AWAITING_INPUT
+    chain.reorg(2, lose=True)
+    await stage.node.work(lambda: stage.state(task_id) is State.CLAIMING)
+    chain.submit(post)
+    chain.mine()
+    await stage.node.work(lambda: stage.state(task_id) is State.AWAITING_INPUT)
+    chain.reorg(2 + chain.height - stage.node.task(task_id).claim_height, lose=True)  # type: ignore[operator]
+    await stage.node.look()
+    chain.mine(40)
+    await stage.node.work(lambda: stage.state(task_id) is State.LOST)
