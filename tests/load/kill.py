@@ -23,7 +23,7 @@ from aihd.core.task import AT_WORK, State, Task
 from aihd.demo.world import Daemon, World, world
 from aihd.errors import TemporaryError
 from aihd.execution.inputs import data_locator
-from aihd.protocol import hashes, plans
+from aihd.protocol import envelope, hashes, plans
 from aihd.protocol.boxes import TaskEscrow
 from aihd.protocol.constants import VERSION
 from aihd.protocol.funding import Funds, Plan
@@ -95,9 +95,9 @@ class Load:
                     await asyncio.sleep(0.1)
 
     async def _post_bad(self, number: int) -> bytes:
-        """A task whose input matches its commitment and is no envelope."""
+        """A task with a configuration that its service does not take."""
         client, salt = self.world.client, number.to_bytes(32, "big")
-        body = (2).to_bytes(4, "big") + b"[]"
+        body = b"".join(envelope.encode({"DIGEST_ALGORITHM": "none"}, [b"input"]))
         commitment = hashes.input_commitment(salt, [body])
         service, key = self.world.services["text-digest"], client.signer.public_key
         locator = data_locator(salt + body)
