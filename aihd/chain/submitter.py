@@ -74,14 +74,21 @@ class Submitter:
         self._since: dict[str, int] = {}  # height at which each transaction was first seen waiting
         self._height = 0
         self._outdated: set[str] = set()
+        self._parsed: dict[str, Transaction] = {}
 
     async def situation(self) -> Situation:
         """What the wallet can do now, our own live transactions included."""
         return await self._situation(self._fee, frozenset())
 
     async def _situation(self, fee: int, without: Collection[str]) -> Situation:
-        live = [(Transaction.from_bytes(r.body), r.height) for r in self._journal.live() if r.id not in without]
+        live = [(self._tx(r), r.height) for r in self._journal.live() if r.id not in without]
         return await self._view.situation(self._signer.tree, fee, live)
+
+    def _tx(self, record: TxRecord) -> Transaction:
+        """Its transaction, parsed once while it is live: every situation asks for all of them."""
+        if record.id not in self._parsed:
+            self._parsed[record.id] = Transaction.from_bytes(record.body)
+        return self._parsed[record.id]
 
     def busy(self, intent: Intent) -> bool:
         """Whether there is nothing to do for an intent: a transaction for it is under way, or done, and needs no replacement."""
@@ -92,7 +99,7 @@ class Submitter:
         if not await self._view.node.is_spent_in_mempool(box_id):
             return False
         # The node tells that it is spent, but not by whom.
-        ours = [r.id for r in self._journal.live() if box_id in _inputs(Transaction.from_bytes(r.body))]
+        ours = [r.id for r in self._journal.live() if box_id in _inputs(self._tx(r))]
         return not any([await self._view.node.in_mempool(tx_id) for tx_id in ours])
 
     def outdate(self, intent: Intent) -> None:
@@ -106,15 +113,15 @@ class Submitter:
         """
         if intent.task_id is None:
             return None
-        live = self._journal.live()
-        record = next((r for r in live if r.intent == intent.key and r.status is TxStatus.PENDING), None)
+        record = self._journal.pending(intent.key)
         if record is None:
             return None
-        line = self._line_of(record)
-        overdue = Overdue(record, tuple(line), record.fee + sum(r.fee for r in live if r.id in line))
         waited = self._height - self._since.get(record.id, self._height)
-        due = waited >= PATIENCE or record.id in self._outdated
-        return overdue if due and overdue.fee <= self._permit.spending.max_fee else None
+        if waited < PATIENCE and record.id not in self._outdated:
+            return None
+        line = self._line_of(record)
+        fee = record.fee + sum(r.fee for r in self._journal.live() if r.id in line)
+        return Overdue(record, tuple(line), fee) if fee <= self._permit.spending.max_fee else None
 
     async def transact(self, intent: Intent, build: Build) -> TxRecord | None:
         """Build, sign, record and send; None when the intent is under way already, or `build` finds nothing to do.
@@ -147,7 +154,7 @@ class Submitter:
         if old is None:
             self._journal.record(record)
             return
-        ours, theirs = (Transaction.from_bytes(r.body) for r in (record, old.record))
+        ours, theirs = (self._tx(r) for r in (record, old.record))
         if not _inputs(ours) & _inputs(theirs):
             raise InvariantError(
                 f"{record.kind}: {record.id} shares no input with {old.record.id}, so both could be mined"
@@ -159,9 +166,9 @@ class Submitter:
 
     def _line_of(self, record: TxRecord) -> list[str]:
         """A transaction and those live ones of ours that were built on it, in the order of signing."""
-        line, made = [record.id], {str(box.box_id) for box in Transaction.from_bytes(record.body).outputs}
+        line, made = [record.id], {str(box.box_id) for box in self._tx(record).outputs}
         for other in self._journal.live():
-            tx = Transaction.from_bytes(other.body)
+            tx = self._tx(other)
             if other.id not in line and made & _inputs(tx):
                 line.append(other.id)
                 made |= {str(box.box_id) for box in tx.outputs}
@@ -193,6 +200,7 @@ class Submitter:
                     await self._follow(record, tip)
             self._since = {r.id: self._since.get(r.id, tip.height) for r in self._journal.live()}
             self._outdated &= self._since.keys()
+            self._parsed = {tx_id: tx for tx_id, tx in self._parsed.items() if tx_id in self._since}
 
     async def _follow_replaced(self, record: TxRecord, tip: Tip) -> None:
         height = await self._view.mined_at(record.id)
@@ -219,7 +227,7 @@ class Submitter:
 
     async def _send(self, record: TxRecord) -> str | None:
         """Send once; the reason if the transaction was dropped for good."""
-        tx = Transaction.from_bytes(record.body)
+        tx = self._tx(record)
         reach(f"submit {record.kind}: before")
         result = await self._view.node.submit(tx)
         if result.answer is Answer.UNKNOWN:
@@ -248,7 +256,7 @@ class Submitter:
         """
         node = self._view.node
         waiting = (record for record in self._journal.live() if record.status is TxStatus.PENDING)
-        created = {str(box.box_id) for record in waiting for box in Transaction.from_bytes(record.body).outputs}
+        created = {str(box.box_id) for record in waiting for box in self._tx(record).outputs}
         for box_id in _inputs(tx):
             if box_id in created or await node.box(box_id) is not None:
                 continue

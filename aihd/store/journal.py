@@ -331,6 +331,13 @@ class Journal:
         rows = self._db.execute("SELECT * FROM transactions WHERE status IN ('pending', 'mined') ORDER BY seq")
         return [_tx(row) for row in rows]
 
+    def pending(self, intent: str) -> TxRecord | None:
+        """The transaction of an intent that waits to be mined."""
+        row = self._db.execute(
+            "SELECT * FROM transactions WHERE intent = ? AND status = 'pending'", (intent,)
+        ).fetchone()
+        return _tx(row) if row else None
+
     def has_live(self, intent: str) -> bool:
         found = self._db.execute(
             f"SELECT 1 FROM transactions WHERE intent = ? AND status NOT IN {_GONE}",  # noqa: S608 - a constant
