@@ -30,6 +30,7 @@ def test_daemon__when__its_world_fails_at_random__then__every_promise_holds() ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 def test_daemon__when__its_world_fails_in_two_thousand_ways__then__every_promise_holds_and_every_end_was_met() -> None:
     workers = os.cpu_count() or 1
     share = str(-(-MANY // workers))

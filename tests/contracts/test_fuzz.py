@@ -59,6 +59,7 @@ def test_seeds__when__honest__then__both_accept_and_no_invariant_breaks(fuzzer: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 def test_guards__when__transactions_are_mutated__then__what_both_accept_keeps_the_invariants(fuzzer: Fuzzer) -> None:
     tally = fuzz(fuzzer, MUTANTS, seed=0)
     print(*tally.table(), sep="\n")

@@ -12,6 +12,7 @@ SAMPLE = 4
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 @pytest.mark.asyncio
 async def test_daemon__when__killed_at_a_failpoint_and_started_again__then__the_task_ends_the_same(
     tmp_path: Path,

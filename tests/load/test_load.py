@@ -12,6 +12,7 @@ from .kill import CLAIMED, FAILED, load
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 @pytest.mark.asyncio
 async def test_daemon__when__killed_with_64_tasks_in_flight__then__ready_again_and_none_is_lost(tmp_path: Path) -> None:
     async with load(tmp_path) as on:

@@ -12,6 +12,7 @@ from .table import game, show, wrong
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 @pytest.mark.asyncio
 async def test_market__when__a_third_of_the_blocks_is_replaced__then__every_task_ends_and_the_books_add_up() -> None:
     async with game(tasks=200, seed=1) as played:

@@ -93,6 +93,7 @@ def test_decoder__when__frames_are_nonsense__then__messages_or_its_own_error_and
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 @settings(max_examples=5_000)
 @given(cut_messages)
 def test_decoder__when__5000_streams_are_cut_anywhere__then__every_message_arrives_whole_and_in_order(
@@ -102,6 +103,7 @@ def test_decoder__when__5000_streams_are_cut_anywhere__then__every_message_arriv
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(5400)
 @settings(max_examples=50_000)
 @given(nonsense)
 def test_decoder__when__50000_streams_are_nonsense__then__none_crashes_or_hangs_it(frames: list[bytes]) -> None:

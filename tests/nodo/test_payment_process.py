@@ -82,7 +82,10 @@ class Nodo:
     async def read(self) -> None:
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
-            answer = json.loads(line)
+            try:
+                answer = json.loads(line)
+            except ValueError:
+                continue  # a log line: a process's output is for everybody in it
             waiting = self.waiting.pop(answer["id"])
             if "error" in answer:
                 waiting.set_exception(RuntimeError(answer["error"]))
