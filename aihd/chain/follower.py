@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Final
 
+import stamina
 import structlog
 from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
@@ -33,6 +34,10 @@ log = structlog.get_logger()
 HISTORY: Final = 720  # headers kept: a day. A node itself goes back 200 blocks at most.
 CATCH_UP: Final = 100  # blocks that are fetched one by one; over a longer gap a new listing is cheaper
 AT_ONCE: Final = 8  # requests under way at one time
+
+
+class MovedError(SourceError):
+    """Explorer and node were not read at one moment: a block came in between, or one of them has not seen it yet."""
 
 
 class DeepForkError(DependencyError):
@@ -64,6 +69,7 @@ class Follower(ChainView):
 
     # -- following
 
+    @stamina.retry(on=MovedError, attempts=6, timeout=15, wait_initial=0.1, wait_max=2)
     async def sync(self) -> Tip:
         """Bring everything up to the tip that the node shows. SourceError when a source is behind, DeepForkError as said above."""
         tip = await self.tip()
@@ -107,7 +113,7 @@ class Follower(ChainView):
                 older = await self.node.headers(max(0, header.height - 1 - CATCH_UP), header.height - 1)
                 near = {header.id: header for header in older}
             if header.parent not in near:
-                raise SourceError(f"{self.node.url} changes its chain faster than it can be read")
+                raise MovedError(f"{self.node.url} changes its chain faster than it can be read")
             header = near[header.parent]
         return path[::-1]
 
@@ -150,13 +156,13 @@ class Follower(ChainView):
             if header.id.hex() == state.block
         ]
         if not at or state.height > tip.height:
-            raise SourceError(
+            raise MovedError(
                 f"{self.explorer.url} is at block {state.block} of height {state.height}, which the node does not show"
             )
         index = Index(self.deployment, self._wallet, at[0], await self._listing(state))
         blocks = await self.node.headers(state.height, tip.height)
         if not await self._advance(index, blocks, tip) or index.tip.id.hex() != tip.info.header_id:
-            raise SourceError(f"{self.explorer.url} is {tip.height - state.height} blocks behind the node")
+            raise MovedError(f"{self.explorer.url} is {tip.height - state.height} blocks behind the node")
         await self._confirm(index)
         log.info(
             "listed",
@@ -175,7 +181,7 @@ class Follower(ChainView):
                 tasks.update(bond.content.open_ids)
         listed += await self._lives(tasks)
         if await self.explorer.state() != state:
-            raise SourceError(f"{self.explorer.url} went on while it was read")
+            raise MovedError(f"{self.explorer.url} went on while it was read")
         return listed
 
     async def _lives(self, tasks: Collection[bytes]) -> list[Sighting]:
@@ -195,7 +201,7 @@ class Follower(ChainView):
         fate = await self.node.fate(box_id)
         block = await self.node.header_at(fate.height) if fate else None
         if fate is None or block is None:
-            raise SourceError(f"{self.node.url}: its index does not have box {box_id}, which {self.explorer.url} shows")
+            raise MovedError(f"{self.node.url}: its index does not have box {box_id}, which {self.explorer.url} shows")
         return replace(sighting, height=fate.height, block=bytes.fromhex(block), spent_by=fate.spent_by)
 
     async def _confirm(self, index: Index) -> None:
