@@ -92,7 +92,9 @@ def test_check__when__the_chain_is_down_and_nothing_is_offered__then__1_and_each
     }
     assert shown["services"] == "wrong services: none is offered, so every task is declined"
     wrong = [line for line in shown.values() if line.startswith("wrong")]
-    assert said.out.count("mend: ") == len(wrong) == 6  # services, node, explorer, and gateway, database and registry of nodo
+    assert (
+        said.out.count("mend: ") == len(wrong) == 6
+    )  # services, node, explorer, and gateway, database and registry of nodo
     assert not place.data.exists()
 
 
