@@ -179,7 +179,7 @@ def _services(settings: Settings) -> tuple[dict[bytes, Offered], dict[bytes, pol
     per_block = SECONDS_PER_BLOCK[settings.chain.network]
     offered: dict[bytes, Offered] = {}
     terms: dict[bytes, policy.Terms] = {}
-    for service in settings.services:
+    for service in settings.offered:
         wanted = service.hash or service.name
         found = [s for s in local if wanted in (s.service_hash.hex(), s.name)]
         if len(found) != 1:
@@ -196,7 +196,7 @@ def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service
     if not settings.policy.count_nodo_cost:
         return []
     offered = {engine.services[key].name: key for key in engine.services} | {key.hex(): key for key in engine.services}
-    durations = {offered[s.hash or s.name or ""]: s.expected_duration for s in settings.services}
+    durations = {offered[s.hash or s.name or ""]: s.expected_duration for s in settings.offered}
     rate = settings.nodo.installation.per_nanoerg
     return [Price(engine, runtime.gateway, runtime.client_id, durations, rate)]
 
@@ -259,7 +259,7 @@ def _adapters(settings: Settings, gateway: GatewayClient, session: aiohttp.Clien
         "tunnel": TunnelAdapter(gateway.service_tunnel),
         "serial": SerialAdapter(runtime_folders(settings.nodo.installation.storage)),
     }
-    if any(service.adapter == "container" for service in settings.services):
+    if any(service.adapter == "container" for service in settings.offered):
         engine = required(settings.nodo.docker, "nodo.docker")
         try:
             from aihd.execution.container import ContainerAdapter

@@ -43,7 +43,7 @@ from aihd.config_values import (
     items,
 )
 from aihd.errors import ConfigError
-from aihd.execution.template import Template
+from aihd.execution.template import Template, read_template
 from aihd.nodo.discovery import Installation, assumed, discover
 from aihd.protocol.opinion import CELAUT_NODE_TYPE
 from aihd.protocol.units import NanoErg, format_erg
@@ -109,6 +109,7 @@ class Nodo(Section):
     database: File | None = None
     start_timeout: Duration = 120.0
     peers: PeerNames = ()
+    templates: Annotated[tuple[File, ...], BeforeValidator(items)] = ()
     docker: Annotated[str, Field(pattern=r"^(unix|tcp|ssh)://\S+$")] | None = None
 
     @property
@@ -118,7 +119,7 @@ class Nodo(Section):
 
     @cached_property
     def installation(self) -> Installation:
-        """What nodo's own settings say, where its folder is known; what is set here wins over them."""
+        """What nodo's own settings say, if its folder is known; what is set here wins."""
         given = self.model_fields_set
         found = assumed(self.storage) if self.folder is None else discover(self.folder)
         if "storage" in given and self.folder is not None:
@@ -256,6 +257,11 @@ class Settings(BaseSettings):
             raise ValueError(f"services: {', '.join(twice)} is listed twice")
         return self
 
+    @cached_property
+    def offered(self) -> tuple[Service, ...]:
+        """Every service that may be run for money: those listed here, and those of template files. ConfigError for a file that is wrong."""
+        return (*self.services, *map(read_template, self.nodo.templates))
+
     @property
     def data_dir(self) -> Path:
         """Folder of everything that aihd keeps."""
@@ -263,7 +269,6 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> Path:
-        """The journal."""
         return self.data_dir / "aihd.sqlite"
 
     @property
@@ -278,7 +283,6 @@ class Settings(BaseSettings):
 
     @property
     def lock_file(self) -> Path:
-        """Held by the one process that may use the data folder."""
         return self.data_dir / "aihd.lock"
 
     def describe(self) -> str:
@@ -314,9 +318,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False)
-
-
-# --- loading -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,3 +344,20 @@ def test_installation__when__nodo_has_a_folder__then__its_settings_are_taken_and
     given = {"nodo.folder": str(tmp_path), "nodo.gateway": "10.0.0.1:7", "nodo.storage": "/n", "nodo.database": "/d"}
     ours = load_settings(NO_FILE, {}, given).nodo.installation
     assert (ours.gateway, ours.registry, ours.database) == ("10.0.0.1:7", Path("/n/__registry__"), Path("/d"))
+
+
+def test_offered__when__there_are_template_files__then__beside_those_listed_and_a_wrong_one_is_named(
+    tmp_path: Path,
+) -> None:
+    good, bad = tmp_path / "batch.toml", tmp_path / "bad.toml"
+    good.write_text('name = "batch-job"\nadapter = "tunnel"\nslot = 7\n')
+    bad.write_text('name = "x"\nadapter = "pigeon"\n')
+    listed = {"services": [{"name": "text-digest", "slot": 8080}]}
+    settings = load_settings(NO_FILE, {}, {**listed, "nodo.templates": [str(good)]})
+    assert [(service.name, service.adapter) for service in settings.offered] == [
+        ("text-digest", "http"),
+        ("batch-job", "tunnel"),
+    ]
+    wrong = load_settings(NO_FILE, {}, {"nodo.templates": [str(bad)]})
+    with pytest.raises(ConfigError, match=r"bad\.toml: adapter"):
+        _ = wrong.offered

@@ -135,15 +135,15 @@ def _deployment(settings: Settings) -> str:
 
 
 def _services(settings: Settings) -> str:
-    if not settings.services:
+    if not settings.offered:
         raise AihdError("none is offered, so every task is declined")
     nodo = settings.nodo.installation
     found = Registry(nodo.registry, nodo.metadata).services()
     local = {name for s in found for name in (s.service_hash.hex(), s.name)}
-    missing = [str(s.hash or s.name) for s in settings.services if (s.hash or s.name) not in local]
+    missing = [str(s.hash or s.name) for s in settings.offered if (s.hash or s.name) not in local]
     if missing:
         raise AihdError(f"nodo's registry does not hold {', '.join(missing)}")
-    return f"{len(settings.services)} offered, all in nodo's registry"
+    return f"{len(settings.offered)} offered, all in nodo's registry"
 
 
 # --- outside

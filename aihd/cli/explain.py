@@ -131,17 +131,17 @@ def policy(config: ConfigOption = None) -> None:
         count, last = declines.get(code, (0, ""))
         table.add_row(code, rules.get(code, ""), str(count), last)
     console_of().print(table)
-    for service in settings.services:
+    for service in settings.offered:
         least = settings.policy.min_payment if service.min_payment is None else service.min_payment
         name = service.name or service.hash
         print(f"service {name}: at least {format_erg(least)}, a run takes {service.expected_duration:g} s")
-    if not settings.services:
+    if not settings.offered:
         print("no service is offered: every task is declined")
 
 
 def _rules(settings: Settings) -> Iterator[tuple[str, str]]:
     rules = settings.policy
-    yield "service", f"one of the {len(settings.services)} that the configuration offers"
+    yield "service", f"one of the {len(settings.offered)} that the configuration offers"
     yield "price", f"at least {format_erg(rules.min_payment)}, or what its service asks"
     yield "profit", f"at least {format_erg(rules.min_profit)} after all fees of {format_erg(settings.wallet.fee)}"
     yield "claim_deadline", f"{rules.claim_margin_blocks} blocks left to claim it"

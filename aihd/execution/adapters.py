@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import aiohttp
@@ -94,8 +93,3 @@ class Limited:
         if self._left < 0:
             raise TooLarge(f"the service gave more than {self._limit} bytes")
         self._sink.write(chunk)
-
-
-def input_size(path: Path) -> int:
-    """Bytes of an input file."""
-    return path.stat().st_size

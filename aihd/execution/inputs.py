@@ -111,11 +111,6 @@ def _split(head: bytes) -> tuple[bytes | None, bytes]:
     return head[envelope.HEADER_SIZE : end], head[end:]
 
 
-def can_fetch(locator: str) -> bool:
-    """Empty (the client uploads) or a data: locator."""
-    return not locator or locator.startswith(DATA_LOCATOR)
-
-
 def data_locator(upload: bytes) -> str:
     """A locator that carries a small upload (salt ‖ envelope) itself."""
     return DATA_LOCATOR + base64.b64encode(upload).decode()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from offchain import digest
 
 from aihd.errors import UsageError
-from aihd.execution.inputs import InputStore, can_fetch
+from aihd.execution.inputs import InputStore
 from aihd.protocol import envelope
 from aihd.protocol.hashes import input_commitment
 
@@ -151,9 +151,3 @@ async def test_open__when__a_crash_left_half_an_input__then__cleared_and_whole_o
     stored = again.get(TASK)
     assert stored is not None
     assert stored.path.read_bytes() == b"input"
-
-
-def test_can_fetch__when__the_client_uploads_or_the_task_carries_it__then__yes_and_else_no() -> None:
-    assert can_fetch("")
-    assert not can_fetch("https://example.org")
-    assert not can_fetch("data:text/plain,hi")
