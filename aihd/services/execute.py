@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from aihd.services.engine import Engine, Service, guarded
 
 log = structlog.get_logger()
 
+TRIES: Final = 3  # runs of a task, if each of them breaks off
 ATTEMPT: Final = "execution"  # where the status shows what ails the attempts
 
 
@@ -75,6 +77,7 @@ class Execute(Service):
         self._tried: dict[bytes, int] = {}  # at which height the input of a task that is not claimed was last fetched
         self._unfit: dict[bytes, AihdError] = {}
         self._not_before: dict[bytes, float] = {}  # loop time until which nodo is left alone with a task
+        self._broken_off: Counter[bytes] = Counter()  # runs of a task that the connection to nodo did not survive
         self._starting = self._starts = 0  # how many are under way, and how many there were
         self._strays_until = 0.0  # loop time until which an instance may come up that nobody waits for
 
@@ -222,13 +225,23 @@ class Execute(Service):
         try:
             await self._execute(task, stored)
         except NodoAwayError as error:
-            # No fault of the task: its deadline says how long this may go on.
-            self._not_before[task.id] = asyncio.get_running_loop().time() + error.seconds
-            self.engine.journal.update(task.id, "nodo did not start it", stage=Stage.INPUT, note=one_line(error))
+            self._put_off(task, error)
             raise
+        except Unreachable as error:
+            # The connection broke in the middle of a run. Another one may do better, but not for ever: each costs an instance.
+            self._broken_off[task.id] += 1
+            if self._broken_off[task.id] >= TRIES:
+                self._break(task, Failure.UNREACHABLE, error)
+            else:
+                self._put_off(task, NodoAwayError(error, self._runtime.retry_after))
         except AihdError as error:
             log.warning("execution failed", task=task.id.hex(), error=one_line(error))
             self._break(task, failure_of(error), error)
+
+    def _put_off(self, task: Task, error: NodoAwayError) -> None:
+        """No fault of the task: it is tried again later, and its deadline says how long that may go on."""
+        self._not_before[task.id] = asyncio.get_running_loop().time() + error.seconds
+        self.engine.journal.update(task.id, "put off", stage=Stage.INPUT, instance=None, note=one_line(error))
 
     def _break(self, task: Task, failure: Failure, error: AihdError) -> None:
         note = note_of(failure, one_line(error))
