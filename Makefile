@@ -27,7 +27,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile
 
-# The longer runs: 20,000 mutated transactions, 300 sequences of faults, a market under reorgs, a sample of the crash table.
+# The longer runs: 20,000 mutated transactions, a market under reorgs, a sample of the crash table.
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow -n auto --dist loadfile
 
