@@ -7,6 +7,7 @@ Run with a folder that holds `protos` and `src`; takes commands as JSON, one a l
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,10 @@ from src.database import sql_connection  # type: ignore[import-not-found]
 
 from aihd.nodo import payment_process as aih
 
+# Answers have the pipe for themselves: what anything else in this process prints goes where errors go.
+ANSWERS = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+ANSWERING = threading.Lock()  # `print` writes a line and its end in two steps
 AT_IMPORT = {"threads": threading.active_count(), "own": [m for m in sys.modules if m.startswith("aihd.nodo.pb")]}
 AVAILABLE_PAYMENT_PROCESS = {aih.CONTRACT_HASH: aih.process_payment}
 PAYMENT_PROCESS_VALIDATORS = {aih.CONTRACT_HASH: aih.payment_process_validator}
@@ -84,7 +89,8 @@ def answer(command: dict[str, Any]) -> None:
         result = {"value": CALLS[command["call"]](*command["args"])}
     except Exception as error:  # noqa: BLE001 - told to the other side
         result = {"error": f"{type(error).__name__}: {error}"}
-    print(json.dumps({"id": command["id"], **result}), flush=True)
+    with ANSWERING:
+        print(json.dumps({"id": command["id"], **result}), file=ANSWERS, flush=True)
 
 
 if __name__ == "__main__":

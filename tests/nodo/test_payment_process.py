@@ -82,10 +82,7 @@ class Nodo:
     async def read(self) -> None:
         assert self.process.stdout is not None
         while line := await self.process.stdout.readline():
-            try:
-                answer = json.loads(line)
-            except ValueError:
-                continue  # a log line: a process's output is for everybody in it
+            answer = json.loads(line)
             waiting = self.waiting.pop(answer["id"])
             if "error" in answer:
                 waiting.set_exception(RuntimeError(answer["error"]))
