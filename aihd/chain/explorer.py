@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -79,27 +79,27 @@ class Explorer(JsonSource):
         return status == 200
 
     async def _all(self, path: str, page: int) -> list[Sighting]:
-        """All pages, each box once. Boxes may move between pages while they are read, so a page may repeat some."""
-        found: dict[str, Sighting] = {}
-        async for sighting in self._pages(path, page):
-            found[str(sighting.box.box_id)] = sighting
-        return list(found.values())
+        """All pages, each box once: boxes may move between pages while they are read, so a page may repeat some.
 
-    async def _pages(self, path: str, page: int) -> AsyncIterator[Sighting]:
+        SourceError when there are fewer than the explorer itself counts: half a list would hide what we own and owe.
+        """
+        found: dict[str, Sighting] = {}
         for number in range(MAX_PAGES):
-            items = await self._fresh(path, self._sightings, offset=number * page, limit=page) or ()
-            for item in items:
-                yield item
-            if len(items) < page:
-                return
+            total, shown = await self._fresh(path, self._page, offset=number * page, limit=page) or (0, [])
+            found.update((str(sighting.box.box_id), sighting) for sighting in shown)
+            if len(shown) >= page:
+                continue
+            if len(found) < total:
+                raise self.blame(f"{path[:80]} shows {len(found)} of the {total} boxes that it counts")
+            return list(found.values())
         raise SourceError(f"{self.url}{path[:80]} has more than {MAX_PAGES * page} boxes")
 
     async def _fresh(self, path: str, parse: Callable[[Any], T], **params: str | int) -> T | None:
         # The Explorer caches every answer until its next block; a parameter that it does not know makes the request a new one.
         return await self.get_as(path, parse, **params, _=secrets.token_hex(4))
 
-    def _sightings(self, raw: dict[str, Any]) -> list[Sighting]:
-        return [self._sighting(item) for item in raw["items"]]
+    def _page(self, raw: dict[str, Any]) -> tuple[int, list[Sighting]]:
+        return raw["total"], [self._sighting(item) for item in raw["items"]]
 
     def _sighting(self, raw: dict[str, Any]) -> Sighting:
         try:

@@ -159,7 +159,7 @@ class Follower(ChainView):
             raise MovedError(
                 f"{self.explorer.url} is at block {state.block} of height {state.height}, which the node does not show"
             )
-        index = Index(self.deployment, self._wallet, at[0], await self._listing(state))
+        index = Index(self.deployment, self._wallet, at[0], await self._listing(state, tip))
         blocks = await self.node.headers(state.height, tip.height)
         if not await self._advance(index, blocks, tip) or index.tip.id.hex() != tip.info.header_id:
             raise MovedError(f"{self.explorer.url} is {tip.height - state.height} blocks behind the node")
@@ -172,37 +172,49 @@ class Follower(ChainView):
         )
         return index
 
-    async def _listing(self, state: ExplorerState) -> list[Sighting]:
+    async def _listing(self, state: ExplorerState, tip: Tip) -> list[Sighting]:
+        if await self.node.indexed() < tip.height:
+            raise MovedError(f"{self.node.url}: its index is not at height {tip.height} yet")
         trees = [self._wallet] + [self.deployment.trees[guard] for guard in (Guard.TASK, Guard.BOND)]
-        listed = [sighting for tree in trees for sighting in await self.explorer.unspent_by_tree(tree)]
+        listed = [sighting for tree in trees for sighting in await self._unspent(tree, state.height)]
         tasks = set(self._wanted())
         for bond in self._typed(Bond, (sighting.box for sighting in listed)):
             if bond.content.node == self._wallet[3:]:
                 tasks.update(bond.content.open_ids)
-        listed += await self._lives(tasks)
-        if await self.explorer.state() != state:
-            raise MovedError(f"{self.explorer.url} went on while it was read")
+        listed += await self._lives(tasks, state.height)
+        if await self.explorer.state() != state or (await self.node.info()).header_id != tip.info.header_id:
+            raise MovedError(f"{self.explorer.url} or {self.node.url} went on while it was read")
         return listed
 
-    async def _lives(self, tasks: Collection[bytes]) -> list[Sighting]:
+    async def _unspent(self, tree: bytes, height: int) -> list[Sighting]:
+        """What explorer or node show under a tree at a height: either can hide a box, none can forge one."""
+        listed = await self.explorer.unspent_by_tree(tree)
+        known = {str(sighting.box.box_id) for sighting in listed}
+        hidden = [
+            sighting
+            for sighting in await self.node.unspent_by_tree(tree)
+            if str(sighting.box.box_id) not in known and _not_above(height, sighting)
+        ]
+        if hidden:
+            lie = self.explorer.demote(f"it hides box {hidden[0].box.box_id}, and {len(hidden) - 1} others")
+            log.warning("an explorer hides boxes", error=str(lie))
+            if self.explorer.rested:
+                raise MovedError(f"{lie}; another explorer is asked")
+        return listed + hidden
+
+    async def _lives(self, tasks: Collection[bytes], height: int) -> list[Sighting]:
+        """All boxes of tasks up to a height, by the node's index: on these depends what we do, and when we call it over."""
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def life(task_id: bytes) -> list[Sighting]:
             async with gate:
-                escrow = await self.explorer.box(task_id.hex())
-                found = await self.explorer.by_token(task_id) + ([escrow] if escrow else [])
-                return [await self._as_the_node_says(sighting) for sighting in found]
+                escrow = await self.node.found(task_id.hex())
+                return await self.node.by_token(task_id) + ([escrow] if escrow else [])
 
-        return [sighting for found in await asyncio.gather(*map(life, tasks)) for sighting in found]
-
-    async def _as_the_node_says(self, sighting: Sighting) -> Sighting:
-        """The explorer's box with the node's word on where it stands: on these depends what we do, and when we call it over."""
-        box_id = str(sighting.box.box_id)
-        fate = await self.node.fate(box_id)
-        block = await self.node.header_at(fate.height) if fate else None
-        if fate is None or block is None:
-            raise MovedError(f"{self.node.url}: its index does not have box {box_id}, which {self.explorer.url} shows")
-        return replace(sighting, height=fate.height, block=bytes.fromhex(block), spent_by=fate.spent_by)
+        lives = await asyncio.gather(*map(life, tasks))
+        found = [sighting for life in lives for sighting in life if _not_above(height, sighting)]
+        blocks = {at: await self.node.header_at(at) for at in {sighting.height for sighting in found} if at is not None}
+        return [replace(s, block=bytes.fromhex(block)) for s in found if s.height and (block := blocks[s.height])]
 
     async def _confirm(self, index: Index) -> None:
         """The explorer finds, the node confirms: what we could spend must be there."""
@@ -256,3 +268,7 @@ class Follower(ChainView):
         """Whether the effect of a transaction, mined at `height` as far as the journal knows, is in the index."""
         before = height is not None and height <= index.base.height
         return before or tx_id in self._older or index.mined_at(tx_id) is not None
+
+
+def _not_above(height: int, sighting: Sighting) -> bool:
+    return sighting.height is not None and sighting.height <= height

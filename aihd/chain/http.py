@@ -98,11 +98,22 @@ class JsonSource:
         """The server that would be asked now, to name it in messages."""
         return self._ranked()[0].url
 
+    @property
+    def rested(self) -> bool:
+        """Whether there is a server that does not rest."""
+        return not all(server.rests for server in self.servers)
+
     def demote(self, reason: str) -> LieError:
         """What the server that is asked first now said turned out untrue: it is asked after all others for a while. The error to raise."""
         server = self._ranked()[0]
         server.lied(reason)
         return LieError(f"{server.url}: {reason}")
+
+    def blame(self, reason: str) -> SourceError:
+        """What the server that is asked first now said is of no use; it rests for a while. The error to raise."""
+        server = self._ranked()[0]
+        server.failed(reason)
+        return SourceError(f"{server.url}: {reason}")
 
     async def get(self, path: str, **params: str | int) -> Any:
         """The JSON at `path`; None for 404; SourceError otherwise."""

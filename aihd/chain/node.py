@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -13,6 +13,7 @@ from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.http import JsonSource, LieError, SourceError
 from aihd.core.index import Block, Header, Mined
+from aihd.core.life import Sighting
 from aihd.errors import one_line
 from aihd.protocol.context import HEADERS
 
@@ -49,6 +50,8 @@ class Answer(StrEnum):
     REFUSED = "refused"
     UNKNOWN = "unknown"  # no verdict: it may or may not have arrived
 
+
+INDEX_PAGE: Final = 1000  # boxes in one answer of the index; a node gives up to 16384
 
 # Texts change between versions, so parts of them are matched; the first hit counts.
 _ANSWERS: Final = (
@@ -158,9 +161,48 @@ class Node(JsonSource):
         return (raw["inclusionHeight"], raw["blockId"]) if raw else None
 
     async def fate(self, box_id: str) -> Fate | None:
-        """What the node's index, which is built after the blocks, knows of a box on the best chain."""
+        """What the index knows of a box on the best chain, whatever its script is."""
         raw = await self.get(f"/blockchain/box/byId/{box_id}")
         return Fate(raw["inclusionHeight"], raw["spentTransactionId"]) if raw else None
+
+    async def indexed(self) -> int:
+        """Height up to which the node's index, which is built after the blocks, has come."""
+        heights = await self.get("/blockchain/indexedHeight")
+        return int(heights["indexedHeight"])
+
+    async def found(self, box_id: str) -> Sighting | None:
+        """A box on the best chain, spent or not, as the index knows it; its block is not told."""
+        return await self.get_as(f"/blockchain/box/byId/{box_id}", self._sighting)
+
+    async def by_token(self, token_id: bytes) -> list[Sighting]:
+        """Every box on the best chain that holds or held a token, as the index knows them."""
+
+        async def page(offset: int) -> list[Sighting]:
+            path = f"/blockchain/box/byTokenId/{token_id.hex()}"
+            shown = await self.get_as(path, lambda raw: self._sightings(raw["items"]), **_page(offset))
+            return shown or []
+
+        return await _all(page)
+
+    async def unspent_by_tree(self, tree: bytes) -> list[Sighting]:
+        """Every confirmed unspent box under a tree, as the index knows them."""
+
+        async def page(offset: int) -> list[Sighting]:
+            path = "/blockchain/box/unspent/byErgoTree"
+            read = self._read("POST", path, params=_page(offset), body=tree.hex(), parse=self._sightings)
+            return await read or []
+
+        return await _all(page)
+
+    def _sightings(self, raw: Any) -> list[Sighting]:
+        return [self._sighting(box) for box in raw]
+
+    def _sighting(self, raw: dict[str, Any]) -> Sighting:
+        try:
+            box = ErgoBox.from_json(raw)
+        except ValueError as error:
+            raise LieError(f"{self.url} shows a box that is not what it says: {one_line(error, 120)}") from None
+        return Sighting(box, raw["inclusionHeight"], None, raw["spentTransactionId"])
 
     async def was_taken(self, box_id: str, by_other_than: str) -> bool:
         """Whether a box that is not among the unspent ones can never be spent by a transaction: another did, or it does not exist.
@@ -188,3 +230,19 @@ class Node(JsonSource):
             return Submitted(Answer.ACCEPTED)
         detail = str(answer.get("detail") or answer.get("reason") or "") if isinstance(answer, dict) else str(answer)
         return Submitted(classify(detail), one_line(Exception(detail)))
+
+
+def _page(offset: int) -> dict[str, str | int]:
+    return {"offset": offset, "limit": INDEX_PAGE, "sortDirection": "asc"}
+
+
+async def _all(page: Callable[[int], Awaitable[list[Sighting]]]) -> list[Sighting]:
+    """All pages, each box once: boxes may move between pages while they are read."""
+    found: dict[str, Sighting] = {}
+    offset = 0
+    while boxes := await page(offset):
+        found.update((str(sighting.box.box_id), sighting) for sighting in boxes)
+        offset += len(boxes)
+        if len(boxes) < INDEX_PAGE:
+            break
+    return list(found.values())

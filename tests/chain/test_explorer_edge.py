@@ -115,7 +115,7 @@ async def scripted(pages: Sequence[list[Any]]) -> AsyncIterator[tuple[str, list[
     async def answer(request: web.Request) -> web.Response:
         offsets.append(int(request.query["offset"]))
         items = pages[min(len(offsets), len(pages)) - 1]
-        return web.json_response({"items": items, "total": 10**6})
+        return web.json_response({"items": items, "total": len({item["boxId"] for page in pages for item in page})})
 
     app = web.Application()
     app.router.add_get("/{path:.*}", answer)
@@ -152,6 +152,20 @@ async def test_by_token__when__pages_overlap_and_lie__then__each_box_once_and_a_
             with pytest.raises(SourceError, match=f"has more than {MAX_PAGES * HEAVY_PAGE} boxes"):
                 await Explorer(session, (url,)).by_token(token)
             assert len(offsets) == MAX_PAGES
+
+
+@pytest.mark.asyncio
+async def test_by_token__when__a_list_is_cut_short__then__an_error_and_not_half_of_it() -> None:
+    async with Devnet() as devnet, aiohttp.ClientSession() as session:
+        token, _ = split(devnet.chain, 20)
+        explorer = Explorer(session, (devnet.explorer_url,))
+        devnet.faults.switch("half-pages", True, "explorer")
+        with pytest.raises(SourceError, match="shows 10 of the 20 boxes that it counts"):
+            await explorer.by_token(token)
+        with pytest.raises(SourceError, match="shows 10 of the 20 boxes that it counts"):
+            await explorer.unspent_by_tree(ME.tree)
+        devnet.faults.switch("half-pages", False, "explorer")
+        assert len(await explorer.by_token(token)) == 20
 
 
 # ---------------------------------------------------------------- overlay

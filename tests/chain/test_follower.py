@@ -23,6 +23,7 @@ from aihd.client.party import Party
 from aihd.protocol import plans
 from aihd.protocol.boxes import TaskEscrow
 from aihd.protocol.constants import VERSION
+from aihd.protocol.deployment import Guard
 from aihd.store.journal import Journal
 
 CLIENT = signer("client")
@@ -203,9 +204,10 @@ async def test_sync__when__the_explorer_lists_what_is_spent__then__demoted_and_t
     await place.post(1)
     path = f"/api/v1/boxes/unspent/byErgoTree/{CLIENT.tree.hex()}"
     async with faulty(world.devnet.explorer_url) as liar:
-        async with aiohttp.ClientSession() as session, session.get(world.devnet.explorer_url + path) as answer:
-            liar.lies[path] = await answer.json()
+        before = await listed(world.devnet.explorer_url + path)
         await place.post(2)  # spends what was listed
+        after = await listed(world.devnet.explorer_url + path)
+        liar.lies[path] = {"items": before + after, "total": len(before + after)}
         view = await place.follower(explorers=(liar.url, world.devnet.explorer_url))
         with pytest.raises(SourceError, match=f"{liar.url}: it lists box .*, which the node does not have"):
             await view.sync()
@@ -214,6 +216,52 @@ async def test_sync__when__the_explorer_lists_what_is_spent__then__demoted_and_t
         new = await place.follower()
         await new.sync()
         assert await shown(view, place.posted) == await shown(new, place.posted)
+
+
+async def listed(url: str) -> list[dict[str, object]]:
+    """The boxes of an explorer's list in its own JSON."""
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        items: list[dict[str, object]] = (await answer.json())["items"]
+        return items
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("kind", ["wallet", "escrows", "bonds"])
+async def test_sync__when__an_explorer_hides_boxes__then__named_and_nothing_is_missed(
+    place: Place, kind: str, alone: bool
+) -> None:
+    world = place.world
+    await world.mined(place.client.open_bond(ERG, "http://127.0.0.1:1"))
+    await place.post(1)
+    trees = world.deployment.trees
+    tree = {"wallet": CLIENT.tree, "escrows": trees[Guard.TASK], "bonds": trees[Guard.BOND]}[kind]
+    new = await place.follower()
+    await new.sync()
+    async with faulty(world.devnet.explorer_url) as liar:
+        liar.lies[f"/api/v1/boxes/unspent/byErgoTree/{tree.hex()}"] = {"items": [], "total": 0}
+        explorers = (liar.url,) if alone else (liar.url, world.devnet.explorer_url)
+        view = await place.follower(explorers=explorers)
+        await view.sync()
+        assert [server.lies for server in view.explorer.servers] == [1, 0][: len(explorers)]
+        assert "it hides box" in view.explorer.servers[0].reason
+        assert await shown(view, place.posted) == await shown(new, place.posted)
+        world.chain.reorg(2)
+        await view.sync()
+        await new.sync()
+        assert await shown(view, place.posted) == await shown(new, place.posted)
+
+
+@pytest.mark.asyncio
+async def test_sync__when__the_node_s_index_is_behind__then__nothing_is_believed(place: Place) -> None:
+    await place.post(1)
+    place.world.devnet.faults.switch("lag", True, "node")
+    view = await place.follower()
+    with pytest.raises(SourceError, match=f"{view.node.url}: its index is not at height"):
+        await view.sync()
+    place.world.devnet.faults.switch("lag", False, "node")
+    await view.sync()
+    assert {task.raw_id for task in await view.escrows()} == set(place.posted)
 
 
 @pytest.mark.asyncio

@@ -22,7 +22,8 @@ from aihd.devnet.faults import Api, Faults
 from aihd.devnet.http import MAX_LINE
 from aihd.devnet.node_api import node_app
 
-OWN: Final = frozenset({"down", "lost", "twice", "forged", "spent", "deep"})
+LIES: Final = frozenset({"twice", "forged", "spent", "deep", "hides"})
+OWN: Final = LIES | {"down", "lost"}
 DEEP: Final = 15  # blocks by which a liar makes a box older
 
 
@@ -94,7 +95,7 @@ class Front:
         return trap
 
     def _spoilt(self, response: web.StreamResponse, wrong: set[str]) -> web.StreamResponse:
-        if not wrong & {"twice", "forged", "spent", "deep"} or not isinstance(response, web.Response):
+        if not wrong & LIES or not isinstance(response, web.Response):
             return response
         if response.status != 200 or response.content_type != "application/json":
             return response
@@ -106,6 +107,8 @@ class Front:
                 self._lie(box, wrong)
         if "twice" in wrong and isinstance(items, list):
             answer["items"] = [*items, *items[:1]] if len(items) < 50 else items
+        if "hides" in wrong and isinstance(items, list):
+            answer["items"], answer["total"] = [], 0
         return web.json_response(answer)
 
     def _lie(self, box: dict[str, Any], wrong: set[str]) -> None:

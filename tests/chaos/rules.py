@@ -28,6 +28,7 @@ WRONG: Final[tuple[tuple[Api, str], ...]] = (
     ("explorer", "forged"),
     ("explorer", "spent"),
     ("explorer", "deep"),
+    ("explorer", "hides"),
     ("node", "down"),
     ("node", "html-errors"),
     ("node", "too-many-requests"),
