@@ -102,9 +102,13 @@ class Submitter:
         ours = [r.id for r in self._journal.live() if box_id in _inputs(self._tx(r))]
         return not any([await self._view.node.in_mempool(tx_id) for tx_id in ours])
 
-    def outdate(self, intent: Intent) -> None:
-        """What is under way for an intent must not be mined if that can be helped: the next `transact` replaces it."""
-        self._outdated.update(record.id for record in self._journal.live() if record.intent == intent.key)
+    def outdate(self, intent: Intent, *, but: str = "") -> None:
+        """What is under way for an intent must not be mined if that can be helped: the next `transact` replaces it.
+
+        A transaction of kind `but` may stay.
+        """
+        live = (record for record in self._journal.live() if record.intent == intent.key)
+        self._outdated.update(record.id for record in live if record.kind != but)
 
     def _overdue(self, intent: Intent) -> Overdue | None:
         """The waiting transaction of an intent that is to be replaced.

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from aihd.protocol import guards
 from aihd.protocol.constants import SLASH_BPS
+from aihd.protocol.funding import TxKind
 
-SLASHED = "slashed"  # a move that is not our transaction: the client's timeout took it from the bond
+SLASHED = "slashed"  # a move of its own, whoever's transaction took it from the bond
+THE_CLIENT_PAYS = (TxKind.TIMEOUT, TxKind.REFUND)  # the miner
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Row:
             self.service,
             self.paid + released,
             self.payments + released * (move.payment - guards.treasury_fee(move.payment)),
-            self.fees + move.fee,
+            self.fees + (0 if move.kind in THE_CLIENT_PAYS else move.fee),
             self.slashed + slashed * (move.payment * SLASH_BPS // 10_000),
             self.refunded + failed * move.payment,
             self.net - move.spent,

@@ -150,6 +150,7 @@ class Command(StrEnum):
     BREAK = "break"
     RELEASE = "release"
     FAIL = "fail"
+    TIME_OUT = "time out"
     COMMIT = "commit"
     REVEAL = "reveal"
     SETTLE = "settle"
@@ -260,6 +261,13 @@ def _in_time(command: Command, task: Task, height: int, limits: Limits) -> Comma
     return None if _late(task, height, limits) else command
 
 
+def _ending(command: Command, task: Task, height: int, limits: Limits) -> Command | None:
+    """Send the end while it may be mined. Where no reorg brings that time back, return the client's money: it frees our bond."""
+    if not _late(task, height, limits):
+        return command
+    return Command.TIME_OUT if height > _exec_deadline(task, limits) + limits.final_depth else None
+
+
 def _committed(task: Task, height: int, limits: Limits) -> Command | None:
     if _late(task, height, limits) or not (task.may_reveal or height > _commit_deadline(task, limits)):
         return None
@@ -278,8 +286,8 @@ _RULES: Final[Mapping[State, Callable[[Task, int, Limits], Command | None]]] = {
     State.AWAITING_INPUT: _awaiting_input,
     State.READY: _ready,
     State.RUNNING: _running,
-    State.EXECUTED: partial(_in_time, Command.RELEASE),
-    State.FAILING: partial(_in_time, Command.FAIL),
+    State.EXECUTED: partial(_ending, Command.RELEASE),
+    State.FAILING: partial(_ending, Command.FAIL),
     State.RELEASED: partial(_in_time, Command.COMMIT),
     State.COMMITTED: _committed,
     State.RATED: lambda task, height, limits: Command.SETTLE,

@@ -28,6 +28,7 @@ from aihd.protocol.boxes import (
 )
 from aihd.protocol.constants import (
     BOND_RESERVE,
+    MAX_MINER_FEE,
     MIN_BOX,
     RATING_VALUE,
     RECEIPT_VALUE,
@@ -180,7 +181,7 @@ def fail(market: Market, claimed: On[ClaimedTask], bond: On[Bond], failure: Fail
 
 def timeout(market: Market, claimed: On[ClaimedTask], bond: On[Bond], funds: Funds) -> Plan:
     """Return a task whose deadline passed to its client, with a slice of the bond; the fee comes out of the client's part."""
-    terms = claimed.content
+    terms, funds = claimed.content, _of_the_clients(funds)
     task_id = task_id_of(claimed)
     slice_ = guards.slash(bond.content.amount, terms.payment)
     after = guards.after_timeout(bond.content, task_id, terms.payment)
@@ -191,8 +192,14 @@ def timeout(market: Market, claimed: On[ClaimedTask], bond: On[Bond], funds: Fun
     return balance(TxKind.TIMEOUT, (claimed.box, bond.box), named, funds, market.height, signer=None, burned=[task_id])
 
 
+def _of_the_clients(funds: Funds) -> Funds:
+    """The same with a fee that may be taken from a client."""
+    return replace(funds, fee=min(funds.fee, MAX_MINER_FEE))
+
+
 def refund(market: Market, task: On[TaskEscrow], funds: Funds) -> Plan:
     """Return a task that nobody claimed in time to its client, less the fee."""
+    funds = _of_the_clients(funds)
     client = Output(
         task.value - funds.fee,
         p2pk_tree(task.content.client),

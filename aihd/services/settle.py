@@ -1,4 +1,7 @@
-"""Ends a claimed task on the chain: with a receipt that releases the payment, or with an honest failure that returns it."""
+"""Ends a claimed task on the chain: with a receipt that releases the payment, or with an honest failure that returns it.
+
+Where neither came in time it is timed out, which costs a slice of the bond and returns the money, as anybody could do it: nobody may.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ from aihd.errors import InvariantError
 from aihd.execution.failures import failure_of
 from aihd.protocol import hashes, plans
 from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, On
-from aihd.protocol.funding import Plan
+from aihd.protocol.funding import Plan, TxKind
 from aihd.services.engine import Engine, Service
 
 
 class Settle(Service):
-    """Release what was executed, admit what was not."""
+    """Release what was executed, admit what was not, give back what is late."""
 
     name = "settle"
-    commands = frozenset({Command.RELEASE, Command.FAIL})
+    commands = frozenset({Command.RELEASE, Command.FAIL, Command.TIME_OUT})
 
     def __init__(self, engine: Engine, payout: bytes | None) -> None:
         """`payout` is the tree that earnings go to; None keeps them in the wallet."""
@@ -29,12 +32,14 @@ class Settle(Service):
     async def handle(self, task: Task, command: Command) -> None:
         engine = self.engine
         intent = end_intent(task.id)
+        if command is Command.TIME_OUT:
+            engine.submitter.outdate(intent, but=TxKind.TIMEOUT)
         if engine.submitter.busy(intent):
             return
         claimed = (await engine.view.life(task.id)).claimed
         if claimed is None or await engine.view.node.box(claimed.id) is None:
             return  # the node does not see it yet, or no more: the next look decides
-        end = self._release if command is Command.RELEASE else self._fail
+        end = {Command.RELEASE: self._release, Command.FAIL: self._fail, Command.TIME_OUT: self._time_out}[command]
 
         def build(situation: Situation) -> Plan | None:
             return None if situation.bond is None else end(task, claimed, situation.bond, situation)
@@ -56,10 +61,13 @@ class Settle(Service):
         failure = FailureReceipt(task.id, claimed.content.node, kind, evidence, height, signature)
         return plans.fail(situation.market, claimed, bond, failure, situation.funds)
 
+    def _time_out(self, task: Task, claimed: On[ClaimedTask], bond: On[Bond], situation: Situation) -> Plan:
+        return plans.timeout(situation.market, claimed, bond, situation.funds)
+
     def _signature(self, message: Callable[[bytes, bytes, bytes], bytes], task: Task, content: bytes) -> bytes:
         return self.engine.signer.sign_message(message(bytes.fromhex(self.engine.genesis_id), task.id, content))
 
 
 def end_intent(task_id: bytes) -> Intent:
-    """Release and failure spend the same box, so they are one intent: never both."""
+    """Release, failure and time-out spend the same box, so they are one intent: never two of them."""
     return Intent("end", task_id)

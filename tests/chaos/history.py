@@ -223,7 +223,8 @@ class History:
                     await self.deliver(job)
             world.client.rate(job)
             world.rival.fail(job.id)
-            world.client.time_out(job.id)
+            if not job.lazy:
+                world.client.time_out(job.id)
 
     def _next_block(self) -> None:
         busy = any(task.state in AT_WORK and not self._waits_for_client(task) for task in self._open())

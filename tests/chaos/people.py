@@ -119,7 +119,9 @@ class Job:
     salt: bytes
     delivered: int | None = None
     in_time: bool = False  # the node took the upload in the first half of the window
-    lazy: bool = False  # the client neither uploads by itself, nor posts again what a reorg lost
+    lazy: bool = (
+        False  # the client neither uploads by itself, nor posts again what a reorg lost, nor takes back what is late
+    )
     tx: Transaction | None = None  # the post
 
 

@@ -172,11 +172,11 @@ class Promises:
         self.ended[task.id] = task.state
         truth = self.truth(task.id)
         gone = truth is None and task.where is Where.LOST  # a reorg took its post away
-        declined = truth is Where.OPEN and task.claim_height is None  # its input turned out wrong before it was claimed
-        if truth is not task.where and not gone and not declined:
+        declined = task.where is Where.LOST and _declined(task)
+        if truth is not task.where and not gone and not (declined and truth is Where.OPEN):
             raise BrokenPromise(f"task {task.id.hex()} is closed as {task.state}, on the chain it is {truth}")
         since = self._ended_at(task)
-        if fresh and since is not None and (deep := self.ground.chain.height - since + 1) < self.depth:
+        if fresh and not declined and since is not None and (deep := self.ground.chain.height - since + 1) < self.depth:
             raise BrokenPromise(f"task {task.id.hex()} is {task.state} {deep} blocks deep, {self.depth} make it final")
 
     def truth(self, task_id: bytes) -> Where | None:
@@ -248,11 +248,14 @@ class Promises:
         if where is Where.OPEN:
             if job.bad:
                 return False  # one that carries its input is not claimed when that is wrong
-            escrow = self.ground.escrow(job.id)
-            return escrow is not None and height + 5 < escrow.content.claim_deadline
+            escrow, bond = self.ground.escrow(job.id), self.ground.bond(self.key)
+            if escrow is None or bond is None or bond.content.score < escrow.content.min_reputation:
+                return False  # a deadline that was missed costs points, and some tasks with them
+            return height + 5 < escrow.content.claim_deadline
         if where is Where.CLAIMED and life.claimed is not None and life.claim_height is not None:
             has_input = job.inline or job.delivered is not None or height > life.claim_height + INPUT_TIME
-            return has_input and height < life.claimed.content.exec_deadline
+            deadline = life.claimed.content.exec_deadline
+            return (has_input and height < deadline) or height > deadline + self.depth
         if life.rating is None:
             return False
         rating = life.rating.content
@@ -273,3 +276,8 @@ class Promises:
             raise BrokenPromise(
                 f"task {task.id.hex()} failed with {task.note!r}, all that happened is {sorted(happened)}"
             )
+
+
+def _declined(task: Task) -> bool:
+    """Whether its input turned out wrong before it was claimed: then it is over for us, whoever has it."""
+    return task.claim_height is None and task.note.startswith("input:")

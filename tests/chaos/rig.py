@@ -126,9 +126,10 @@ class Daemon:
         return not self.troubles and self.up
 
     async def _quiet(self, life: _Life) -> None:
-        """Wait until nothing runs but what a slow service holds."""
+        """Wait until no input is fetched, and nothing runs but what a slow service holds: what comes next must not hang on the clock."""
+        execute = life.execute
         async with asyncio.timeout(20):
-            while life.execute.running > self._gateway.waiting and not life.holder.done():
+            while (execute._fetching or execute.running > self._gateway.waiting) and not life.holder.done():
                 await asyncio.sleep(0.001)
         if life.holder.done():
             with suppress(asyncio.CancelledError):

@@ -1,10 +1,13 @@
-"""One task after another on one chain, with one daemon that is killed at a chosen point and started again."""
+"""One task after another on one chain, with one daemon that is killed at a chosen point and started again.
+
+Two kinds of task: one that is delivered and rated, and one whose service refuses its configuration, so that the money goes back.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,6 @@ from aihd.demo.world import Daemon, World, world
 from aihd.errors import AihdError, TemporaryError
 from aihd.nodo.reputation import read_service_reputation
 from aihd.ops.failpoints import AT, LOG
-from aihd.protocol.boxes import ClaimedTask, Receipt
 from aihd.protocol.constants import RATING_VALUE
 from aihd.protocol.deployment import Guard
 from aihd.protocol.guards import treasury_fee
@@ -26,8 +28,29 @@ BLOCK_TIME: Final = 0.3
 PAYMENT: Final = 2 * 10**8  # so that the client can pay for every point of the table
 FEE: Final = 1_100_000
 SERVICE: Final = "text-digest"
-# Claim, release, commit, reveal, settle: what an undisturbed task costs the node in fees, and what it brings.
-EARNED: Final = PAYMENT - treasury_fee(PAYMENT) - 5 * FEE + RATING_VALUE
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """How a task goes. `earned`: nanoERG that it brings the node, by the fees of as many transactions and what it gets out of them.
+
+    `ends_by`: the guard of the box that its end on the chain makes; `points`: rows that it adds to nodo's reputation table.
+    """
+
+    name: str
+    config: Mapping[str, str]
+    state: State
+    earned: int
+    ends_by: Guard
+    points: int
+
+
+# Claim, release, commit, reveal, settle; and claim, fail.
+PAID: Final = Plot(
+    *("paid", {}, State.PAID, PAYMENT - treasury_fee(PAYMENT) - 5 * FEE + RATING_VALUE, Guard.RECEIPT), points=1
+)
+REFUSED: Final = Plot("refused", {"DIGEST_ALGORITHM": "none"}, State.FAILED, -2 * FEE, Guard.FAILURE, points=0)
+PLOTS: Final = {plot.name: plot for plot in (PAID, REFUSED)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +71,7 @@ class Stage:
     daemon: Daemon
     input_path: Path
 
-    async def run(self, at: int) -> Outcome:
+    async def run(self, plot: Plot, at: int) -> Outcome:
         """One task with the daemon killed at its failpoint number `at` (0: not at all)."""
         log = self.daemon.config.parent / "failpoints"
         log.unlink(missing_ok=True)
@@ -57,7 +80,7 @@ class Stage:
         keeper = asyncio.create_task(self._restart_after_crash())
         try:
             async with asyncio.timeout(120):
-                task_id = await self._play()
+                task_id = await self._play(plot)
         except (AihdError, TimeoutError) as error:
             return Outcome(_point(log, at), True, (f"the task did not end: {error}",), 0)
         finally:
@@ -65,12 +88,12 @@ class Stage:
             await self.daemon.stop()
         crashed = len(log.read_text().splitlines()) == at
         earned = await self._balance() - before
-        wrong = await self._broken_promises(task_id, earned, rated)
+        wrong = await self._broken_promises(plot, task_id, earned, rated)
         return Outcome(_point(log, at), crashed, tuple(wrong), earned)
 
-    async def points(self) -> list[str]:
+    async def points(self, plot: Plot) -> list[str]:
         """The failpoints that an undisturbed task reaches, in order."""
-        outcome = await self.run(0)
+        outcome = await self.run(plot, 0)
         if outcome.wrong:
             raise AssertionError(f"the undisturbed run is wrong already: {outcome.wrong}")
         return (self.daemon.config.parent / "failpoints").read_text().splitlines()
@@ -79,21 +102,21 @@ class Stage:
         await self.daemon.process.wait()
         await self.daemon.start()
 
-    async def _play(self) -> bytes:
+    async def _play(self, plot: Plot) -> bytes:
         client = self.world.client.client
         order = Order(self.world.services[SERVICE], PAYMENT, 60, 200)
-        task_id = await client.post(order, self.input_path, {})
+        task_id = await client.post(order, self.input_path, plot.config)
         await client.wait_for(task_id, lambda now: now.where is not Where.OPEN)
         await self._deliver(task_id)
-        await client.wait_for(task_id, lambda now: now.life.receipt is not None)
-        await client.rate(task_id, 5)
-        await client.wait_for(task_id, lambda now: now.where is Where.SETTLED)
+        if plot is PAID:
+            await client.wait_for(task_id, lambda now: now.life.receipt is not None)
+            await client.rate(task_id, 5)
         await self._until_closed(task_id)
         return task_id
 
     async def _deliver(self, task_id: bytes) -> None:
         """As often as it takes: the node may be down just now."""
-        while (await self.world.client.view.life(task_id)).receipt is None:
+        while (await self.world.client.view.life(task_id)).claimed_spent_by is None:
             try:
                 await self.world.client.client.deliver(task_id)
                 return
@@ -120,23 +143,23 @@ class Stage:
         row = read_service_reputation(self.world.gateway.database, self.world.services[SERVICE].hex())
         return row[1] if row else 0
 
-    async def _broken_promises(self, task_id: bytes, earned: int, rated: int) -> list[str]:
+    async def _broken_promises(self, plot: Plot, task_id: bytes, earned: int, rated: int) -> list[str]:
         wrong = []
         with Journal(self._database, read_only=True) as journal:
             state = journal.task(task_id).state
-            live = [tx.kind for tx in journal.live() if tx.task_id == task_id]
-        if state is not State.PAID:
+            pending = [tx.kind for tx in journal.live() if tx.task_id == task_id and tx.height is None]
+        if state is not plot.state:
             wrong.append(f"the task is {state}")
-        if any(kind not in ("settle",) for kind in live) and state is not State.PAID:
-            wrong.append(f"transactions are still under way: {live}")
-        if earned != EARNED:
-            wrong.append(f"it earned {earned} nanoERG, an undisturbed task {EARNED}")
+        if pending:
+            wrong.append(f"transactions are still under way: {pending}")
+        if earned != plot.earned:
+            wrong.append(f"it earned {earned} nanoERG, an undisturbed task {plot.earned}")
         made = await self.world.client.view.explorer.by_token(task_id)
-        for guard, kind in ((Guard.CLAIMED, ClaimedTask), (Guard.RECEIPT, Receipt)):
+        for guard in (Guard.CLAIMED, plot.ends_by):
             count = sum(1 for s in made if self.world.deployment.guard_of(s.box) is guard)
             if count != 1:
-                wrong.append(f"{count} boxes of {kind.__name__}")
-        if self._ratings() != rated + 1:
+                wrong.append(f"{count} boxes of {guard}")
+        if self._ratings() != rated + plot.points:
             wrong.append(f"the reputation was written {self._ratings() - rated} times")
         if self._instances():
             wrong.append(f"{self._instances()} instances still run")

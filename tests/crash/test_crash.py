@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .scenario import stage
+from .scenario import PAID, stage
 
 SAMPLE = 4
 
@@ -18,11 +18,11 @@ async def test_daemon__when__killed_at_a_failpoint_and_started_again__then__the_
     tmp_path: Path,
 ) -> None:
     async with stage(tmp_path) as on:
-        await on.run(0)
-        points = await on.points()
+        await on.run(PAID, 0)
+        points = await on.points(PAID)
         submits = [number for number, point in enumerate(points, start=1) if "submit" in point]
         sample = submits[:: max(1, len(submits) // SAMPLE)][:SAMPLE]
-        outcomes = [await on.run(at) for at in sample]
+        outcomes = [await on.run(PAID, at) for at in sample]
     assert len(sample) == SAMPLE
     assert all(outcome.crashed for outcome in outcomes)
     assert {outcome.point: outcome.wrong for outcome in outcomes if outcome.wrong} == {}

@@ -12,7 +12,7 @@ import pytest_asyncio
 from aiohttp import BodyPartReader, ClientSession, web
 from ergo_lib_python.transaction import Transaction
 from offchain import ERG, FEE, digest
-from onchain import POLL, NodeRig, World, followed, market, node_rig, order, until
+from onchain import DEPTH, POLL, STAKE, NodeRig, World, followed, market, node_rig, order, until
 
 from aihd.chain.submitter import Intent
 from aihd.client.client import Client
@@ -27,7 +27,7 @@ from aihd.execution.pin import Pinner
 from aihd.nodo.database import instances_of
 from aihd.nodo.reputation import read_service_reputation
 from aihd.ops.web import serve
-from aihd.protocol import envelope, plans
+from aihd.protocol import envelope, guards, plans
 from aihd.protocol.boxes import TaskEscrow
 from aihd.protocol.constants import RECEIPT_RETENTION, RECEIPT_VALUE, VERSION
 from aihd.protocol.hashes import cid_text, input_commitment, receipt_cid
@@ -37,7 +37,7 @@ from aihd.services.pin import Pin
 from aihd.services.rate import Rate
 from aihd.services.reclaim import Reclaim
 from aihd.services.reconcile import Reconcile
-from aihd.services.settle import Settle
+from aihd.services.settle import Settle, end_intent
 from aihd.services.watch import Claim, Watch
 from aihd.store.journal import Journal, TxStatus
 
@@ -130,6 +130,52 @@ async def test_task__when__the_client_uploads__then__paid_verified_rated_bridged
     kinds = [tx.kind for tx in stage.node.engine.journal.transactions(task_id)]
     assert kinds == ["claim", "release", "commit", "reveal", "settle"]
     assert stage.node.engine.health == {}
+
+
+@pytest.mark.asyncio
+async def test_task__when__its_deadline_is_missed_and_nobody_takes_the_money_back__then__the_daemon_returns_it(
+    stage: Place,
+) -> None:
+    client, node = (party.signer.tree for party in (stage.party, stage.node.party))
+    before, ours = stage.world.balance(client), stage.world.balance(node)
+    task_id = await stage.claimed()
+    claimed = stage.node.task(task_id)
+    assert claimed.exec_deadline is not None
+    stage.world.chain.mine(claimed.exec_deadline - stage.world.chain.height + DEPTH - 1)
+    await stage.node.turn()
+    assert stage.state(task_id) is State.FAILING
+    assert [tx.kind for tx in stage.node.engine.journal.transactions(task_id)] == ["claim"]  # its time may come back
+    stage.world.chain.mine()
+    await stage.node.work(lambda: stage.state(task_id) is State.SLASHED)
+    (bond,) = await stage.party.view.bonds()
+    assert (bond.content.open_ids, bond.content.timed_out, bond.content.committed) == ((), 1, 0)
+    slash = guards.slash(STAKE, claimed.payment)
+    assert stage.world.balance(client) == before - FEE + slash - FEE  # of the post, and of the time-out
+    assert stage.world.balance(node) == ours - FEE
+    stage.world.chain.mine(DEPTH)
+    await stage.node.turn()
+    assert stage.state(task_id) is State.TIMED_OUT
+    assert stage.node.engine.health == {}
+
+
+@pytest.mark.asyncio
+async def test_time_out__when__a_release_still_waits_somewhere__then__both_spend_the_claimed_box(stage: Place) -> None:
+    task_id = await stage.claimed()
+    await stage.client.deliver(task_id)
+    await stage.node.work(lambda: stage.state(task_id) is State.EXECUTED)
+    await stage.node.turn()
+    journal, deadline = stage.node.engine.journal, stage.node.task(task_id).exec_deadline
+    release = journal.pending(end_intent(task_id).key)
+    assert release is not None and release.kind == "release" and deadline is not None
+    stage.world.chain.pool.clear()
+    stage.world.chain.mine(deadline - stage.world.chain.height)
+    await stage.node.look()  # not accepted any more, and not dropped: a node whose chain is shorter would take it
+    stage.world.chain.mine(DEPTH)
+    await stage.node.work(lambda: stage.state(task_id) is State.SLASHED)
+    kinds = {tx.kind: tx for tx in journal.transactions(task_id)}
+    spent = {kind: {str(i.box_id) for i in Transaction.from_bytes(tx.body).inputs} for kind, tx in kinds.items()}
+    assert spent["release"] & spent["timeout"]
+    assert kinds["timeout"].status is TxStatus.MINED
 
 
 @pytest.mark.asyncio
