@@ -27,7 +27,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile
 
-# The longer runs: 20,000 mutated transactions, a market under reorgs, a sample of the crash table.
+# The longer tests: 20,000 mutated transactions, a market of 200 tasks under reorgs, a kill with 64 tasks in flight.
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow -n auto --dist loadfile
 
@@ -52,7 +52,7 @@ mutants: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.contracts.fuzz $(if $(MUTATIONS),--mutations $(MUTATIONS)) $(if $(SEED),--seed $(SEED))
 
-# The daemon killed at every journal boundary and around every call to the outside (about half an hour).
+# The daemon killed at every journal boundary and around every call to the outside (about ten minutes).
 crash: $(VENV)/.dev
 	$(BIN)/python -m tests.crash
 
@@ -64,9 +64,9 @@ cover: $(VENV)/.dev
 mutants-core: $(VENV)/.dev
 	$(BIN)/python tests/core/mutants.py
 
-# MINUTES=60 SEED=7; random sequences of faults, crashes and reorgs; ends with 1 and the smallest sequence that breaks a promise.
+# MINUTES=60 SEQUENCES=2000 SEED=7; random sequences of faults, crashes and reorgs; ends with 1 and the smallest sequence that breaks a promise.
 chaos: $(VENV)/.dev
-	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),60) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),60) $(if $(SEQUENCES),--sequences $(SEQUENCES)) $(if $(SEED),--seed $(SEED))
 
 # 200 tasks, three daemons, a third of the blocks reorganised; the books of all wallets at the end.
 market: $(VENV)/.dev

@@ -128,6 +128,7 @@ def test_books__when__things_moved__then__one_row_for_each_day_and_service() -> 
         Move("2026-01-02", "s", "commit", 10 * ERG, 5, 5),
         Move("2026-01-02", "s", "fail", 3 * ERG, 5, 5),
         Move("2026-01-02", "s", SLASHED, 2 * ERG, 0, 0),
+        Move("2026-01-02", "s", "timeout", 2 * ERG, 5, 0),  # its fee is the client's
         Move("2026-01-02", "", "bond", 0, 5, ERG),
     ]
     assert books(moves) == [
