@@ -29,7 +29,8 @@ def main() -> int:
 
 def _together(options: argparse.Namespace) -> int:
     """A share for each worker, in processes of their own; the first that fails ends them all."""
-    share = -(-options.sequences // options.workers)
+    endless = options.sequences >= ENDLESS
+    share = ENDLESS if endless else -(-options.sequences // options.workers)
     command = [
         sys.executable,
         "-m",
