@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
+import tempfile
 from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -46,7 +48,7 @@ from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
 from aihd.ops.web import ops_app, serve
 from aihd.services.bridge import Bridge
-from aihd.services.engine import Engine, Offered, Service
+from aihd.services.engine import Engine, Offered, Service, guarded
 from aihd.services.execute import Execute, Runtime
 from aihd.services.indexer import Indexer
 from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
@@ -55,10 +57,12 @@ from aihd.services.price import Price
 from aihd.services.rate import Rate
 from aihd.services.reclaim import Reclaim
 from aihd.services.reconcile import Reconcile
+from aihd.services.rehearse import Rehearse
 from aihd.services.report import Report
 from aihd.services.retain import Retain
 from aihd.services.settle import Settle
 from aihd.services.watch import Claim, Watch
+from aihd.store.backup import back_up
 from aihd.store.journal import GATEWAY_CLIENT, Journal
 
 log = structlog.get_logger()
@@ -105,6 +109,28 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
                 loop.cancel()
             await execute.cancel()
     log.info("stopped")
+
+
+async def rehearse(settings: Settings) -> None:
+    """Say what `run` would do about every open escrow, until TERM or INT; nothing is signed, sent or kept.
+
+    Works beside a running daemon, on a copy of its journal. Errors as `run`.
+    """
+    told = _Signals()
+    async with AsyncExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aihd-dry-run-")))
+        if settings.database.exists():
+            back_up(settings.database, scratch / settings.database.name)
+        settings = settings.model_copy(update={"ops": settings.ops.model_copy(update={"data_dir": scratch})})
+        engine = await _engine(settings, stack, accept_fork=False)
+        prices = _price(settings, engine, await _runtime(settings, engine, stack))
+        rehearsal = Rehearse(engine)
+        log.info("a dry run", wallet=engine.signer.public_key.hex())
+        while not told.any:
+            for service in (*prices, rehearsal):
+                if not await guarded(engine, service.name, service.step()):
+                    log.warning("not now", what=service.name, reason=engine.health[service.name])
+            await _first(told.once(), asyncio.sleep(settings.chain.poll))
 
 
 def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execute) -> list[Service]:
@@ -298,6 +324,10 @@ class _Signals:
 
     def _told(self) -> None:
         (self._second if self._first.is_set() else self._first).set()
+
+    @property
+    def any(self) -> bool:
+        return self._first.is_set()
 
     async def once(self) -> None:
         await self._first.wait()

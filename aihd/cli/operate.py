@@ -26,6 +26,9 @@ def run(
     accept_fork: Annotated[
         bool, typer.Option("--accept-fork", help="the chain that the node shows is right, though it left ours long ago")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="only say what would be claimed and declined; sign and keep nothing")
+    ] = False,
 ) -> None:
     """Run the daemon: find tasks, claim them, have nodo run them, collect the payment."""
     from aihd import app as daemon
@@ -33,7 +36,7 @@ def run(
 
     settings = settings_of(config)
     setup_logging(settings.ops.log_level, settings.ops.log_format)
-    asyncio.run(daemon.run(settings, os.environ, accept_fork=accept_fork))
+    asyncio.run(daemon.rehearse(settings) if dry_run else daemon.run(settings, os.environ, accept_fork=accept_fork))
 
 
 def status(

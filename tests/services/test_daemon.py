@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import sqlite3
+import sys
 import tomllib
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -149,6 +152,36 @@ async def refused(daemon: Daemon) -> tuple[int, str]:
     said = daemon.log.read_text()[before:]
     assert "Traceback" not in said
     return code, said.splitlines()[-1]
+
+
+@pytest.mark.asyncio
+async def test_run__when__dry__then__it_says_what_it_would_do_and_leaves_no_trace(tmp_path: Path) -> None:
+    async with world(tmp_path, block_time=0.3, max_input=10_000, names=("node",), start=False) as stage:
+        (daemon,) = stage.daemons
+        source = tmp_path / "input.txt"
+        source.write_text("one two\n")
+        client, service = stage.client.client, stage.services["text-digest"]
+        good = await client.post(Order(service, ERG, 60, 240), source, {})
+        cheap = await client.post(Order(service, 10**6, 60, 240), source, {})
+        before = sorted(tmp_path.joinpath("node").iterdir())
+        command = (sys.executable, "-m", "aihd", "run", "--dry-run", "--config", str(daemon.config))
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
+        said: dict[bytes, dict[str, str]] = {}
+        assert process.stdout is not None
+        async with asyncio.timeout(30):
+            while len(said) < 2:
+                line = json.loads(await process.stdout.readline())
+                if "task" in line:
+                    said[bytes.fromhex(line["task"])] = line
+            process.terminate()
+            assert await process.wait() == Exit.OK
+        assert said[good]["event"] == "would claim"
+        assert (said[cheap]["event"], said[cheap]["code"]) == ("would decline", "price")
+        (bond,) = await stage.client.view.bonds()
+        assert bond.content.open_ids == ()
+        assert [box.raw_id for box in await stage.client.view.escrows() if box.raw_id in (good, cheap)]
+        assert not len(stage.devnet.chain.pool)
+        assert sorted(tmp_path.joinpath("node").iterdir()) == before
 
 
 @pytest.mark.asyncio
