@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
-from aiohttp.web_app import _build_middlewares
+from aiohttp.web_app import _cached_build_middleware
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -87,7 +87,7 @@ class Stage:
             history.calm()
             await daemon.crash()
             shutil.rmtree(daemon.data.parent)
-            _build_middlewares.cache_clear()  # aiohttp's own, and process-wide: it would hold on to every daemon that there was
+            _cached_build_middleware.cache_clear()  # aiohttp's own, and process-wide: it would hold on to every daemon that there was
         self.tally.sequences += 1
         self.tally.ends.update(str(task.state) for task in tasks.values())
         self.tally.felt.update(history.felt + Counter(self.world.gateway.met))
