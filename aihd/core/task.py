@@ -139,6 +139,9 @@ AT_WORK: Final = frozenset(
 )
 OWED: Final = frozenset({State.AWAITING_INPUT, State.READY, State.RUNNING, State.EXECUTED})
 
+# The payment is ours, the rating still goes on.
+PAID_OPEN: Final = frozenset({State.RELEASED, State.COMMITTED, State.REVEALED, State.RATED, State.SETTLED})
+
 
 class Command(StrEnum):
     """What is to be done about a task next."""

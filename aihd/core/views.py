@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from aihd.core.task import DEADLINES, FINAL, OWED, Limits, State, Task
+from aihd.core.task import DEADLINES, FINAL, OWED, PAID_OPEN, Limits, State, Task
 from aihd.errors import InvariantError
 from aihd.protocol.units import format_erg
 
@@ -163,4 +163,6 @@ def _sentence(facts: Facts, issues: list[dict[str, Any]], at_risk: int, owed: in
     if issues:
         return f"{issues[0]['what']}: {issues[0]['reason']}"
     paused = f"Paused since {facts.paused}: no new task is taken. " if facts.paused else ""
-    return f"{paused}{len(facts.open_tasks)} tasks open, {paid} paid, {format_erg(owed)} owed to us."
+    received = sum(task.state in PAID_OPEN for task in facts.open_tasks)
+    already = f", {received} of them paid already" if received else ""
+    return f"{paused}{len(facts.open_tasks)} tasks open{already}; {paid} closed as paid; {format_erg(owed)} owed to us."

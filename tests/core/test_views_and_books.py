@@ -73,7 +73,13 @@ def test_status__when__money_is_at_risk__then__the_sentence_names_where_and_not_
 def test_status__when__paused_or_restored__then__said_and_only_the_second_is_an_issue() -> None:
     paused = status(replace(FACTS, paused="noon"))
     assert (paused["verdict"], paused["paused"]) == (Verdict.HEALTHY, "noon")
-    assert paused["sentence"] == "Paused since noon: no new task is taken. 0 tasks open, 0 paid, 0 ERG owed to us."
+    assert (
+        paused["sentence"]
+        == "Paused since noon: no new task is taken. 0 tasks open; 0 closed as paid; 0 ERG owed to us."
+    )
+    tasks = tuple(replace(WHOLE, where=where) for where in (Where.CLAIMED, Where.COMMITTED))
+    waits = status(replace(FACTS, open_tasks=tasks))["sentence"]
+    assert waits == "2 tasks open, 1 of them paid already; 0 closed as paid; 1 ERG owed to us."
     restored = status(replace(FACTS, restored="monday"))
     assert (restored["verdict"], restored["restored"]) == (Verdict.ISSUES, "monday")
     assert "the backup of monday" in restored["sentence"]
