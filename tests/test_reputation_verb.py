@@ -21,7 +21,7 @@ from aihd.store.journal import Journal
 
 __all__ = ["place"]
 
-GOOD, BAD, NEW = (signer(name).public_key for name in ("good", "bad", "new"))
+GOOD, BAD, NEW, TURNED = (signer(name).public_key for name in ("good", "bad", "new", "turned"))
 CLIENTS = [signer(f"client {n}").public_key for n in range(6)]
 
 
@@ -67,6 +67,24 @@ def test_explain__when__a_key_or_its_address_is_named__then__every_term_and_they
     assert "score -1.000 with confidence" in told
     assert "left out: 1 not final yet" in told
     assert told.count("1 ERG") == 5
+
+
+def test_explain__when__recent_work_was_worse__then__says_what_that_takes_off(history: Place) -> None:
+    with Journal(history.data / "aihd.sqlite") as journal:
+        steps = []
+        for week, (client, mark) in enumerate(zip(CLIENTS, (5, 5, 5, 5, 1, 1), strict=True), 1):
+            height, task = week * 5_040, digest("turn", week)
+            steps.append(Step(height, digest(height), None, (), Claimed(task, b"s" * 32, client, TURNED, ERG)))
+            end = Ended(task, Outcome.COMPLETED, mark, 5, True, True)
+            steps.append(Step(height + 1, digest(height + 1), None, (), end))
+        journal.history.add(steps)
+        journal.history.fund([Funding(TURNED, TURNED, 1, public=False)])
+        journal.remember(READ_UPTO, "40000")
+    found = json.loads(inside(history, "reputation", "explain", TURNED.hex(), "--json").out)
+    recent = sum(term["recent"] * term["opinion"] for term in found["terms"]) // 10**9
+    assert found["turned"] > 0
+    assert abs(recent + 10**9 // 5 - found["score"]) <= len(found["terms"])
+    assert "below the mean of all opinions" in inside(history, "reputation", "explain", TURNED.hex()).out
 
 
 def test_explain__when__nobody_knows_the_key__then__zero_and_not_an_error(history: Place) -> None:

@@ -118,6 +118,7 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "raters": verdict.raters,
         "ratings": verdict.ratings,
         "consensus": verdict.consensus,
+        "turned": verdict.turned,
     }
 
 
@@ -133,11 +134,13 @@ def _term(term: RatingTerm) -> dict[str, Any]:
         "rater": term.rater.hex(),
         "opinion": term.opinion,
         "value": term.value,
+        "evidence": term.evidence,
         "decay": term.decay,
         "repeat": term.repeat,
         "fresh": term.fresh,
         "outlier": term.outlier,
         "share": term.share,
+        "recent": term.recent,
     }
 
 
@@ -169,6 +172,10 @@ def _tell(console: Console, found: Explanation, height: int, settings: Settings)
     )
     if verdict.consensus is not None:
         line(f"the raters agree on {verdict.consensus / 10:+.1f}")
+    if verdict.turned:
+        line(
+            f"{text(verdict.turned)} below the mean of all opinions, {text(score.value + verdict.turned)}: recent work was worse"
+        )
     if found.terms:
         console.print(_table(found.terms))
     left_out = (
@@ -182,11 +189,24 @@ def _tell(console: Console, found: Explanation, height: int, settings: Settings)
 
 
 def _table(terms: tuple[RatingTerm, ...]) -> Table:
-    names = ("task", "height", "payment", "rater", "opinion", "value", "decay", "repeat", "fresh", "outlier", "share")
+    names = (
+        "task",
+        "height",
+        "payment",
+        "rater",
+        "opinion",
+        "value",
+        "decay",
+        "repeat",
+        "fresh",
+        "outlier",
+        "share",
+        "recent",
+    )
     table = Table(*names)
     for term in terms:
         record = term.record
-        factors = (term.opinion, term.value, term.decay, term.repeat, term.fresh, term.outlier, term.share)
+        factors = (term.opinion, term.value, term.decay, term.repeat, term.fresh, term.outlier, term.share, term.recent)
         head = (record.task.hex()[:12], str(record.height), format_erg(record.value), term.rater.hex()[:12])
         table.add_row(*head, *(text(number, 2) for number in factors))
     return table

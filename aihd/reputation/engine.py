@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Final
 
+from aihd.reputation.clock import Clock
 from aihd.reputation.fixed import ONE
 from aihd.reputation.history import HistoryError, Role, TaskRecord
 from aihd.reputation.pair import Pair, Summary
@@ -26,16 +27,20 @@ class Subject:
     `plain` sums up the raters whose money is fresh for sure; the `circling`, whose money may not be, are weighed when somebody asks.
     """
 
-    __slots__ = ("changed", "circling", "key", "pairs", "plain", "role", "self_dealt")
+    __slots__ = ("changed", "circling", "clock", "key", "pairs", "plain", "role", "self_dealt")
 
     def __init__(self, key: bytes, role: Role) -> None:
         self.key = key
         self.role = role
         self.pairs: dict[bytes, Pair] = {}
+        self.clock = Clock()
         self.self_dealt = 0
         self.changed: set[bytes] = set()  # raters that are in neither until somebody asks
         self.plain: dict[int, Sums] = {}
         self.circling: dict[bytes, Summary] = {}
+
+    def summary(self, rater: bytes) -> Summary:
+        return self.pairs[rater].summary(self.role, self.clock)
 
     def withdraw(self, rater: bytes) -> None:
         """Take a rater out of the sums, before what he says changes. His old share is worked out again: it is kept nowhere."""
@@ -43,7 +48,7 @@ class Subject:
             return
         self.changed.add(rater)
         if self.circling.pop(rater, None) is None and rater in self.pairs:
-            old = self.pairs[rater].summary(self.role)
+            old = self.summary(rater)
             sums = self.plain[old.bucket]
             sums.add(old, sign=-1)
             if not sums.pairs:
@@ -69,6 +74,7 @@ class Purse:
 
 
 _NOTHING: Final = Purse()
+_NO_SUMS: Final = Sums()
 
 
 class Engine:
@@ -131,7 +137,7 @@ class Engine:
         for rater, summary in subject.circling.items():
             fresh = self.fresh(subject, rater, summary)
             if fresh:
-                sums = _copy(buckets.get(summary.bucket))
+                sums = replace(buckets.get(summary.bucket, _NO_SUMS))
                 sums.add(summary, fresh)
                 buckets[summary.bucket] = sums
         return judge(buckets)
@@ -210,6 +216,7 @@ class Engine:
             pair = subject.pairs[rater] = Pair()
             self._purses.setdefault(rater, Purse()).rated.add(subject)
         pair.append(record)
+        subject.clock.tick(record.height)
 
     def _unrate(self, record: TaskRecord, role: Role) -> None:
         if record.opinion(role) is None:
@@ -227,6 +234,7 @@ class Engine:
         subject.withdraw(rater)
         pair = subject.pairs[rater]
         pair.pop()
+        subject.clock.untick()
         if not pair.records:
             del subject.pairs[rater]
             self._purses[rater].rated.discard(subject)
@@ -236,9 +244,8 @@ class Engine:
     def _refresh(self, subject: Subject) -> None:
         """Put the raters that changed back into the sums."""
         for rater in subject.changed:
-            pair = subject.pairs.get(rater)
-            if pair is not None:
-                self._sum(subject, rater, pair.summary(subject.role))
+            if rater in subject.pairs:
+                self._sum(subject, rater, subject.summary(rater))
         subject.changed.clear()
 
     def _sum(self, subject: Subject, rater: bytes, summary: Summary) -> None:
@@ -263,9 +270,3 @@ def _refuse_twice(records: list[TaskRecord]) -> None:
     for older, newer in pairwise(records):
         if older.order == newer.order:
             raise HistoryError(f"task {newer.task.hex()} at height {newer.height} is known already: fold a record once")
-
-
-def _copy(sums: Sums | None) -> Sums:
-    if sums is None:
-        return Sums()
-    return Sums(sums.opinion, sums.weight, sums.evidence, sums.ratings, sums.raters, sums.pairs)

@@ -5,7 +5,8 @@ Promise: the products of a line's factors are what the engine summed; an explana
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from aihd.reputation.engine import Engine, Subject
 from aihd.reputation.fixed import ONE
@@ -17,19 +18,22 @@ from aihd.reputation.score import Verdict, judge, outlier_share
 class RatingTerm:
     """One rating; its factors and `share` in units of 10^-9.
 
-    `value`: ln(1 + V / 0.01 ERG). `decay`: against the party's newest rating. `repeat`: 1/k. `fresh`: what circular money
-    leaves. `outlier`: what the consensus leaves. `share`: of the whole score; all shares add up to 1, less rounding.
+    `value`: ln(1 + V / 0.01 ERG); `evidence`: what that is for confidence, consensus and recent mean. `decay`: against the party's newest
+    rating. `repeat`: 1/k. `fresh`: what circular money leaves. `outlier`: what the consensus leaves. `share`: of the mean of all opinions,
+    `recent`: of the recent mean; the shares of each add up to 1, less rounding.
     """
 
     record: TaskRecord
     rater: bytes
     opinion: int
     value: int
+    evidence: int
     decay: int
     repeat: int
     fresh: int
     outlier: int
     share: int
+    recent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +56,34 @@ def explain(engine: Engine, key: bytes, role: Role = Role.NODE) -> Explanation:
     waiting = engine.waiting(key, role)
     if subject is None:
         return Explanation(key, role, judge({}), (), 0, 0, waiting)
-    weighted = [line for rater in subject.pairs for line in _weigh(engine, subject, rater, verdict)]
-    total = sum(weight for weight, _, _ in weighted) or 1
-    newest = max((grown for _, grown, _ in weighted), default=ONE)
-    terms = tuple(_finish(weight * ONE // total, grown * ONE // newest, term) for weight, grown, term in weighted)
+    weighed = [line for rater in subject.pairs for line in _weigh(engine, subject, rater, verdict)]
+    terms = sorted(_finish(weighed), key=lambda term: term.record.order, reverse=True)
     known = sum(len(pair.records) for pair in subject.pairs.values())
-    ordered = tuple(sorted(terms, key=lambda term: term.record.order, reverse=True))
-    return Explanation(key, role, verdict, ordered, known - len(terms), subject.self_dealt, waiting)
+    return Explanation(key, role, verdict, tuple(terms), known - len(terms), subject.self_dealt, waiting)
 
 
-def _weigh(engine: Engine, subject: Subject, rater: bytes, verdict: Verdict) -> list[tuple[int, int, RatingTerm]]:
-    """Weight, growth and unfinished line of each rating of a pair."""
-    pair = subject.pairs[rater]
-    summary = pair.summary(subject.role)
+def _weigh(engine: Engine, subject: Subject, rater: bytes, verdict: Verdict) -> list[RatingTerm]:
+    """The ratings of a pair, with `decay`, `share` and `recent` as sums still: growth, weight, and weight lately."""
+    summary = subject.summary(rater)
     fresh = engine.fresh(subject, rater, summary)
     outlier = outlier_share(summary.bucket, verdict.consensus)
     lines = []
-    for term in pair.terms(subject.role):
-        weight = term.value * term.growth // term.repeat * fresh * outlier
-        repeat = ONE // term.repeat
-        line = RatingTerm(term.record, rater, term.opinion, term.value, 0, repeat, fresh, outlier, 0)
-        lines.append((weight, term.growth, line))
+    for record, opinion, value, evidence, grown, lately, repeat in subject.pairs[rater].terms(
+        subject.role, subject.clock
+    ):
+        weight = value * grown // repeat * fresh * outlier
+        recent = evidence * lately // repeat * fresh
+        repeated = ONE // repeat
+        lines.append(
+            RatingTerm(record, rater, opinion, value, evidence, grown, repeated, fresh, outlier, weight, recent)
+        )
     return lines
 
 
-def _finish(share: int, decay: int, line: RatingTerm) -> RatingTerm:
-    return RatingTerm(
-        line.record, line.rater, line.opinion, line.value, decay, line.repeat, line.fresh, line.outlier, share
-    )
+def _finish(lines: list[RatingTerm]) -> Iterator[RatingTerm]:
+    """The same with `decay` against the newest, `share` and `recent` of the whole."""
+    newest = max((line.decay for line in lines), default=ONE)
+    total, lately = sum(line.share for line in lines) or 1, sum(line.recent for line in lines) or 1
+    for line in lines:
+        decay, share, recent = line.decay * ONE // newest, line.share * ONE // total, line.recent * ONE // lately
+        yield replace(line, decay=decay, share=share, recent=recent)

@@ -17,6 +17,7 @@ ONE: Final = 10**9
 
 BLOCKS_PER_DAY: Final = 720  # of 120 s
 HALF_LIFE_DAYS: Final = 90
+RECENT_DAYS: Final = 14  # half-life of the recent mean, in days of a party's own clock
 WEIGHT_UNIT: Final = NANO_PER_ERG // 100  # the 0.01 ERG of ln(1 + V / 0.01 ERG)
 
 _BITS: Final = 40  # of the fraction while a logarithm is worked out
@@ -30,10 +31,18 @@ def _ln(number: Decimal) -> int:
 _LN_2: Final = _ln(Decimal(2))
 _LN_UNIT: Final = _ln(Decimal(WEIGHT_UNIT))
 _LN_STEPS: Final = tuple(_ln(_EXACT.divide(Decimal(step), Decimal(128))) for step in range(128, 256))
-_GROWTH: Final = tuple(
-    int(_EXACT.power(Decimal(2), _EXACT.divide(Decimal(day), Decimal(HALF_LIFE_DAYS))).scaleb(9).to_integral_value())
-    for day in range(HALF_LIFE_DAYS)
-)
+
+
+def _doubling(days: int) -> tuple[int, ...]:
+    """2^(day / days) of each day until it has doubled."""
+    return tuple(
+        int(_EXACT.power(Decimal(2), _EXACT.divide(Decimal(day), Decimal(days))).scaleb(9).to_integral_value())
+        for day in range(days)
+    )
+
+
+_GROWTH: Final = _doubling(HALF_LIFE_DAYS)
+_RECENT: Final = _doubling(RECENT_DAYS)
 
 
 def value_weight(value: int) -> int:
@@ -49,6 +58,11 @@ def value_weight(value: int) -> int:
     return (exponent * _LN_2 + _LN_STEPS[(step >> 56) - 128] + series - _LN_UNIT) * ONE >> _BITS
 
 
+def evidence_weight(weight: int) -> int:
+    """What a rating of that value weight is as evidence: w * min(1, w)^2. Below 0.017 ERG it falls with the cube."""
+    return weight if weight >= ONE else weight**3 // ONE**2
+
+
 def growth(height: int) -> int:
     """2^(day / 90) of a height's day: what a rating weighs against older ones.
 
@@ -56,6 +70,12 @@ def growth(height: int) -> int:
     """
     halvings, day = divmod(height // BLOCKS_PER_DAY, HALF_LIFE_DAYS)
     return _GROWTH[day] << halvings
+
+
+def recent_growth(day: int) -> int:
+    """2^(day / 14) of a day of a party's own clock, against what it did lately."""
+    halvings, rest = divmod(day, RECENT_DAYS)
+    return _RECENT[rest] << halvings
 
 
 def square_root(number: int) -> int:

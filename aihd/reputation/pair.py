@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from aihd.reputation.fixed import ONE, growth, value_weight
+from aihd.reputation.clock import Clock
+from aihd.reputation.fixed import ONE, evidence_weight, growth, recent_growth, value_weight
 from aihd.reputation.history import Role, TaskRecord
 
 WINDOW: Final = 32
@@ -21,7 +22,8 @@ class Summary(NamedTuple):
     """What a pair adds to the sums of the rated party.
 
     `bucket`: mean opinion in tenths. `opinion` and `weight`: sums by which the score is the mean. `evidence`: what the confidence grows by.
-    `ratings`: how many there are, the k-th newest counting 1/k. All but `bucket` in units of 10^-9.
+    `ratings`: how many there are, the k-th newest counting 1/k. `recent_opinion` and `recent_weight`: sums by evidence and the party's
+    own clock, by which its recent work is the mean. All but `bucket` in units of 10^-9.
     """
 
     bucket: int
@@ -29,15 +31,20 @@ class Summary(NamedTuple):
     weight: int
     evidence: int
     ratings: int
+    recent_opinion: int
+    recent_weight: int
 
 
 class Term(NamedTuple):
-    """One rating that counts: its opinion, ln of its value, its growth, and how many newer ones of the pair there are, plus one."""
+    """One rating that counts: its opinion, ln of its value, that as evidence, its growth over the years and over the last weeks, and
+    how many newer ones of the pair there are, plus one."""
 
     record: TaskRecord
     opinion: int
     value: int
+    evidence: int
     growth: int
+    recent: int
     repeat: int
 
 
@@ -59,20 +66,24 @@ class Pair:
         self.paid -= record.paid
         return record
 
-    def terms(self, role: Role) -> Iterator[Term]:
+    def terms(self, role: Role, clock: Clock) -> Iterator[Term]:
         """The ratings that count, newest first: a customer who changes his mind is heard, whatever he said before."""
         for repeat, record in enumerate(reversed(self.records[-WINDOW:]), 1):
             opinion = record.opinion(role)
             assert opinion is not None, "a record without an opinion is in no pair"
-            yield Term(record, opinion, value_weight(record.value), growth(record.height), repeat)
+            value, recent = value_weight(record.value), recent_growth(clock.reading(record.height))
+            yield Term(record, opinion, value, evidence_weight(value), growth(record.height), recent, repeat)
 
-    def summary(self, role: Role) -> Summary:
-        total = weights = evidence = ratings = 0
-        for _, opinion, value, grown, repeat in self.terms(role):
+    def summary(self, role: Role, clock: Clock) -> Summary:
+        total = weights = evidence = ratings = recent_total = recents = 0
+        for _, opinion, value, proof, grown, recent, repeat in self.terms(role, clock):
             weight = value * grown // repeat
             total += weight * opinion
             weights += weight
-            evidence += value // repeat
+            evidence += proof // repeat
             ratings += ONE // repeat
+            weight = proof * recent // repeat
+            recent_total += weight * opinion
+            recents += weight
         bucket = (total * 2 * BUCKETS + weights * ONE) // (weights * 2 * ONE)  # the nearest tenth
-        return Summary(bucket, total, weights, evidence, ratings)
+        return Summary(bucket, total, weights, evidence, ratings, recent_total, recents)

@@ -19,6 +19,7 @@ HALF_CONFIDENCE: Final = 10 * ONE
 CONSENSUS_OF: Final = 5  # fewer raters are no consensus
 _OUTLIER: Final = 5  # tenths from the consensus at which an outlier speaks with half its weight
 _COMPLAINT: Final = ONE // 2  # the least that an outlier's complaint keeps
+_TOLERANCE: Final = ONE // 5  # by which a value may be above the recent mean: honest work has its bad weeks
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Sums:
     ratings: int = 0
     raters: int = 0
     pairs: int = 0
+    recent_opinion: int = 0
+    recent_weight: int = 0
 
     def add(self, summary: Summary, fresh: int = ONE, sign: int = 1) -> None:
         fresh *= sign
@@ -53,6 +56,8 @@ class Sums:
         self.ratings += summary.ratings * fresh
         self.raters += fresh
         self.pairs += sign
+        self.recent_opinion += summary.recent_opinion * fresh
+        self.recent_weight += summary.recent_weight * fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,8 @@ class Verdict:
     """A score and what it was made from.
 
     `consensus` in tenths, None without one. `raters` and `ratings`: how many count, a circling one by its fresh share and the
-    k-th of a pair as 1/k; these, `diversity` and `evidence` in units of 10^-9.
+    k-th of a pair as 1/k. `turned`: what the value is below the mean of all opinions, since recent work was worse. These, `diversity`
+    and `evidence` in units of 10^-9.
     """
 
     score: Score
@@ -69,6 +75,7 @@ class Verdict:
     ratings: int
     diversity: int
     evidence: int
+    turned: int
 
 
 def fresh_share(paid: int, in_circle: int) -> int:
@@ -105,9 +112,21 @@ def judge(buckets: Mapping[int, Sums]) -> Verdict:
         ratings += sums.ratings
     diversity = square_root(raters * ONE // ratings) if ratings else ONE
     evidence = evidence * diversity // ONE**3
-    value = max(-ONE, min(ONE, opinion // weight)) if weight else 0
+    overall = max(-ONE, min(ONE, opinion // weight)) if weight else 0
+    value = min(overall, _recent(buckets.values()) + _TOLERANCE)
     confidence = evidence * ONE // (evidence + HALF_CONFIDENCE)
-    return Verdict(Score(value, confidence), consensus, raters // ONE, ratings // ONE, diversity, evidence)
+    return Verdict(
+        Score(value, confidence), consensus, raters // ONE, ratings // ONE, diversity, evidence, overall - value
+    )
+
+
+def _recent(sums: Iterable[Sums]) -> int:
+    """Mean of the recent opinions, not damped by the consensus: that is of old, where somebody has turned. 1 when nothing weighs."""
+    opinion = weight = 0
+    for each in sums:
+        opinion += each.recent_opinion
+        weight += each.recent_weight
+    return opinion // weight if weight else ONE
 
 
 def _consensus(buckets: Mapping[int, Sums]) -> int | None:
@@ -115,6 +134,8 @@ def _consensus(buckets: Mapping[int, Sums]) -> int | None:
     if _pairs(buckets.values()) < CONSENSUS_OF:
         return None
     half = sum(sums.evidence for sums in buckets.values())
+    if not half:
+        return None  # nothing was at stake
     reached = 0
     for bucket in range(-BUCKETS, BUCKETS + 1):
         reached += 2 * buckets[bucket].evidence if bucket in buckets else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from benchmarks.reputation_sim.market import DRAIN, PUMP, Attack, Maker, Node, rings
 
 SYBILS = 20  # client keys of one operator
@@ -19,11 +21,11 @@ def ring(size: int) -> Attack:
     return attack
 
 
-def pump(maker: Maker, members: list[Node]) -> None:
+def pump(maker: Maker, members: list[Node], start: float = 0.0) -> None:
     for node in members:
         others = [member.key for member in members if member is not node]
         for _ in range(PUMP):
-            maker.deal(maker.chance.choice(others), node.key, maker.value(), maker.time())
+            maker.deal(maker.chance.choice(others), node.key, maker.value(), maker.time(start))
 
 
 def chain(size: int, steps: int) -> Attack:
@@ -75,39 +77,80 @@ def one_purse(size: int) -> Attack:
     return attack
 
 
-def slander(maker: Maker, liars: list[Node]) -> None:
-    """Rings of five which also buy from the most used honest nodes and give them the worst mark: five times each."""
-    ring(5)(maker, liars)
-    busy = sorted(maker.honest, key=lambda node: node.popularity, reverse=True)[: len(maker.honest) // 4]
-    for node in liars:
-        for rival in maker.chance.sample(busy, 5):
-            maker.record(node.key, rival.key, maker.value(), maker.time(), (1, 5))
+def slander(start: float = 0.0) -> Attack:
+    """Rings of five which also buy from the most used honest nodes and give them the worst mark: five times each, from a time on."""
+
+    def attack(maker: Maker, liars: list[Node]) -> None:
+        ring(5)(maker, liars)
+        busy = sorted(maker.honest, key=lambda node: node.popularity, reverse=True)[: len(maker.honest) // 4]
+        for node in liars:
+            for rival in maker.chance.sample(busy, 5):
+                maker.record(node.key, rival.key, maker.value(), maker.time(start), (1, 5))
+
+    return attack
 
 
-def drain(maker: Maker, liars: list[Node]) -> None:
-    """Honest for four months of six, then bad, with rings of five to cover it up."""
-    for node in liars:
-        node.good = lambda when: 0.9 if when < DRAIN else 0.15
-    maker.outside(liars, 30)
+def drain(start: float = DRAIN, *, cover: bool = True) -> Attack:
+    """Honest until then, afterwards bad; rings of five cover it up, or nothing does."""
+
+    def attack(maker: Maker, liars: list[Node]) -> None:
+        _turn(maker, liars, lambda when: when < start)
+        for members in rings(liars, 5) if cover else ():
+            pump(maker, members, start)
+
+    return attack
+
+
+def drain_by_turns(maker: Maker, liars: list[Node]) -> None:
+    """A month honest, a fortnight bad, and so on, with rings of five."""
+    _turn(maker, liars, lambda when: int(when * 12) % 3 < 2)
     for members in rings(liars, 5):
-        for node in members:
-            others = [member.key for member in members if member is not node]
-            for _ in range(PUMP):
-                maker.deal(maker.chance.choice(others), node.key, maker.value(), maker.time(DRAIN))
+        pump(maker, members)
 
 
-def micro(maker: Maker, liars: list[Node]) -> None:
-    """Good work in tasks of next to nothing, for strangers; bad work where there is money in it."""
+def _turn(maker: Maker, liars: list[Node], honest: Callable[[float], bool]) -> None:
+    """Work that is as good as an honest node's at some times and bad at others; so many good times bring more customers."""
     for node in liars:
-        for _ in range(PUMP):
-            client = maker.chance.choice(maker.clients)
-            maker.record(client, node.key, MICRO, maker.time(), (5, 5))
-    maker.outside(liars)
+        node.good = lambda when: 0.9 if honest(when) else 0.15
+    maker.outside(liars, 30)
+
+
+def drain_under_micro(maker: Maker, liars: list[Node]) -> None:
+    """A slow drain that also does small tasks well from the moment that it turns."""
+    drain()(maker, liars)
+    for node in liars:
+        _small(maker, node, MICRO, PUMP // 2, DRAIN)
+
+
+def micro(price: int = MICRO) -> Attack:
+    """Good work in tasks of next to nothing, for strangers; bad work where there is money in it."""
+
+    def attack(maker: Maker, liars: list[Node]) -> None:
+        for node in liars:
+            _small(maker, node, price, PUMP)
+        maker.outside(liars)
+
+    return attack
+
+
+def _small(maker: Maker, node: Node, price: int, tasks: int, start: float = 0.0) -> None:
+    for _ in range(tasks):
+        maker.record(maker.chance.choice(maker.clients), node.key, price, maker.time(start), (5, 5))
 
 
 def everything(maker: Maker, liars: list[Node]) -> None:
     """All of the above at once, the hidden sybils excepted: each attack gets a share of the colluders."""
-    attacks = (ring(2), ring(5), ring(20), ring(30), chain(30, 6), sybils(hidden=False), one_purse(5), slander, micro)
+    attacks = (
+        ring(2),
+        ring(5),
+        ring(20),
+        ring(30),
+        chain(30, 6),
+        sybils(hidden=False),
+        one_purse(5),
+        slander(),
+        micro(),
+    )
     share = max(1, len(liars) // len(attacks))
     for number, attack in enumerate(attacks):
         end = (number + 1) * share if number < len(attacks) - 1 else len(liars)
@@ -122,9 +165,18 @@ ATTACKS: dict[str, Attack] = {
     "circles of 6 steps": chain(30, 6),
     "rings of 5, one purse": one_purse(5),
     "sybil clients": sybils(hidden=False),
-    "slander": slander,
-    "slow drain": drain,
-    "micro-tasks": micro,
+    "slander": slander(),
+    "slow drain": drain(),
+    "micro-tasks": micro(),
     "all of these": everything,
     "sybils, funding hidden": sybils(hidden=True),
+    # made to get round the rules against the ones above
+    "drain in the last 15 %": drain(0.85),
+    "drain by turns": drain_by_turns,
+    "drain without a ring": drain(cover=False),
+    "drain under micro-tasks": drain_under_micro,
+    "micro-tasks of 0.003 ERG": micro(3_000_000),
+    "micro-tasks of 0.005 ERG": micro(5_000_000),
+    "micro-tasks of 0.01 ERG": micro(10_000_000),
+    "slander in nine days": slander(0.95),
 }

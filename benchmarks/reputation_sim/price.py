@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aihd.protocol.constants import BOND_MULTIPLIER, RATING_VALUE, RECEIPT_VALUE
 from aihd.protocol.guards import treasury_fee, weight
 from aihd.protocol.units import NANO_PER_ERG
-from aihd.reputation.fixed import ONE, value_weight
+from aihd.reputation.fixed import ONE, evidence_weight, value_weight
 from aihd.reputation.score import HALF_CONFIDENCE
 
 MINER_FEE = 1_000_000  # of a transaction
@@ -37,10 +37,14 @@ def chain_point() -> Price:
 def standing(tenths: int) -> Price:
     """A standing out of nothing, by new customers whose purse nobody sees, one task each. Funding one costs a transfer more."""
     evidence = HALF_CONFIDENCE * tenths // (10 - tenths)
-    payment = min(PAYMENTS, key=lambda value: (_task(value) + MINER_FEE) / value_weight(value))
-    tasks = -(-evidence // value_weight(payment))
+    payment = min(PAYMENTS, key=lambda value: (_task(value) + MINER_FEE) / _evidence(value))
+    tasks = -(-evidence // _evidence(payment))
     name = f"a standing of 0.{tenths} with hidden purses ({evidence // ONE} units of evidence)"
     return Price(name, tasks, payment, tasks * (_task(payment) + MINER_FEE), _locked(payment))
+
+
+def _evidence(payment: int) -> int:
+    return evidence_weight(value_weight(payment))
 
 
 def _task(payment: int) -> int:

