@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks.content import content_store
 from benchmarks.devnet import devnet_start_and_page
 from benchmarks.follower import poll
+from benchmarks.instances import instances
 from benchmarks.journal import journal_commit
 from benchmarks.reputation import reputation
 from benchmarks.signing import signing
@@ -23,7 +24,9 @@ async def main() -> None:
         devnet = await devnet_start_and_page(Path(folder))
         polls = await poll(Path(folder))
         content = await content_store(Path(folder))
-        for result in (content, journal_commit(Path(folder)), signing(), *devnet, *polls, *reputation()):
+        Path(folder, "instances").mkdir()
+        lag = await instances(Path(folder) / "instances")
+        for result in (content, lag, journal_commit(Path(folder)), signing(), *devnet, *polls, *reputation()):
             table.add_row(*result.row())
     Console(width=140).print(table)
 

@@ -18,13 +18,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from aihd.devnet.packing import unpack
 from aihd.errors import UsageError
 from aihd.nodo.pb import aihd_celaut_pb2 as pb
 
 SERIAL_LOG = "serial.log"
+NICE: Final = ("nice", "-n", "15")  # a service is a guest: many that start at once must not starve their host
 PREFIX = "instance-"
 
 
@@ -111,7 +112,7 @@ class Executor:
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    start_new_session=True,
+                    process_group=0,  # not a session: the kernel would give each of them as much time as all of ours together
                 )
             except (OSError, ValueError) as error:  # ValueError: a zero byte in a variable
                 raise UsageError(f"entry {command[-1]!r} cannot be started: {error}") from error
@@ -154,8 +155,12 @@ def _command(service: pb.Service, root: Path) -> list[str]:
     path = (root / entry.lstrip("/")).resolve()
     if not path.is_file() or not path.is_relative_to(root.resolve()):
         raise UsageError(f"entry {entry!r} is not a file of the service")
-    # -S -s -E: the service sees Python's standard library, not what is installed beside aihd.
-    return [sys.executable, "-S", "-s", "-E", "-B", str(path)] if path.suffix == ".py" else [str(path)]
+    if path.suffix == ".py":
+        # -S -s -E: the service sees Python's standard library, not what is installed beside aihd.
+        return [*NICE, sys.executable, "-S", "-s", "-E", "-B", str(path)]
+    if not os.access(path, os.X_OK):
+        raise UsageError(f"entry {entry!r} cannot be started: it is not executable")
+    return [*NICE, str(path)]
 
 
 def _free_port(host: str) -> int:
