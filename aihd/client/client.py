@@ -21,6 +21,7 @@ import aiohttp
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import DroppedError, Intent, Submitter
 from aihd.chain.view import ChainView, Situation
+from aihd.client.download import take
 from aihd.client.upload import commitment_of, upload
 from aihd.client.verify import Evidence, Finding, verify
 from aihd.core.life import Life
@@ -217,20 +218,16 @@ class Client:
         if receipt is None:
             raise TemporaryError(f"task {task_id.hex()} has no receipt yet")
         expected = receipt.content.output_hash
-        digest = hashlib.sha3_256()
         partial = target.with_name(target.name + ".partial")
         url = f"{await self._endpoint(task_id)}{PREFIX}/outputs/{expected.hex()}?task={task_id.hex()}"
         try:
             async with self._request("GET", url) as response:
                 if response.status != 200:
                     raise TemporaryError(f"the node does not give the output: {(await response.text())[:200]}")
-                with partial.open("wb") as file:
-                    async for chunk in self._opened(task_id, expected, response):
-                        digest.update(chunk)
-                        file.write(chunk)
-            if digest.digest() != expected:
+                digest = await take(self._opened(task_id, expected, response), partial)
+            if digest != expected:
                 raise DependencyError(
-                    f"the node gave an output of hash {digest.hexdigest()}, its receipt says {expected.hex()}"
+                    f"the node gave an output of hash {digest.hex()}, its receipt says {expected.hex()}"
                 )
             partial.replace(target)
         finally:
