@@ -190,11 +190,7 @@ class Follower(ChainView):
         """What explorer or node show under a tree at a height: either can hide a box, none can forge one."""
         listed = await self.explorer.unspent_by_tree(tree)
         known = {str(sighting.box.box_id) for sighting in listed}
-        hidden = [
-            sighting
-            for sighting in await self.node.unspent_by_tree(tree)
-            if str(sighting.box.box_id) not in known and _not_above(height, sighting)
-        ]
+        hidden = [s for s in await self.node.unspent_by_tree(tree, known) if _not_above(height, s)]
         if hidden:
             lie = self.explorer.demote(f"it hides box {hidden[0].box.box_id}, and {len(hidden) - 1} others")
             log.warning("an explorer hides boxes", error=str(lie))

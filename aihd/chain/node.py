@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -176,26 +176,31 @@ class Node(JsonSource):
 
     async def by_token(self, token_id: bytes) -> list[Sighting]:
         """Every box on the best chain that holds or held a token, as the index knows them."""
+        path = f"/blockchain/box/byTokenId/{token_id.hex()}"
+        return await self._listed("GET", path, None, lambda raw: raw["items"])
 
-        async def page(offset: int) -> list[Sighting]:
-            path = f"/blockchain/box/byTokenId/{token_id.hex()}"
-            shown = await self.get_as(path, lambda raw: self._sightings(raw["items"]), **_page(offset))
-            return shown or []
+    async def unspent_by_tree(self, tree: bytes, known: Collection[str] = ()) -> list[Sighting]:
+        """Every confirmed unspent box under a tree, as the index knows them, but for those whose ids are `known`."""
+        path = "/blockchain/box/unspent/byErgoTree"
+        return await self._listed("POST", path, tree.hex(), lambda raw: raw, known)
 
-        return await _all(page)
+    async def _listed(
+        self, method: str, path: str, body: str | None, items: Callable[[Any], list[Any]], known: Collection[str] = ()
+    ) -> list[Sighting]:
+        """All pages of a list of the index, each box once: boxes may move between pages while they are read."""
 
-    async def unspent_by_tree(self, tree: bytes) -> list[Sighting]:
-        """Every confirmed unspent box under a tree, as the index knows them."""
+        def parse(raw: Any) -> tuple[int, list[Sighting]]:
+            boxes = items(raw)
+            return len(boxes), [self._sighting(box) for box in boxes if box["boxId"] not in known]
 
-        async def page(offset: int) -> list[Sighting]:
-            path = "/blockchain/box/unspent/byErgoTree"
-            read = self._read("POST", path, params=_page(offset), body=tree.hex(), parse=self._sightings)
-            return await read or []
-
-        return await _all(page)
-
-    def _sightings(self, raw: Any) -> list[Sighting]:
-        return [self._sighting(box) for box in raw]
+        found: dict[str, Sighting] = {}
+        offset, size = 0, INDEX_PAGE
+        while size == INDEX_PAGE:
+            page = {"offset": offset, "limit": INDEX_PAGE, "sortDirection": "asc"}
+            size, sightings = await self._read(method, path, params=page, body=body, parse=parse) or (0, [])
+            found.update((str(sighting.box.box_id), sighting) for sighting in sightings)
+            offset += size
+        return list(found.values())
 
     def _sighting(self, raw: dict[str, Any]) -> Sighting:
         try:
@@ -230,19 +235,3 @@ class Node(JsonSource):
             return Submitted(Answer.ACCEPTED)
         detail = str(answer.get("detail") or answer.get("reason") or "") if isinstance(answer, dict) else str(answer)
         return Submitted(classify(detail), one_line(Exception(detail)))
-
-
-def _page(offset: int) -> dict[str, str | int]:
-    return {"offset": offset, "limit": INDEX_PAGE, "sortDirection": "asc"}
-
-
-async def _all(page: Callable[[int], Awaitable[list[Sighting]]]) -> list[Sighting]:
-    """All pages, each box once: boxes may move between pages while they are read."""
-    found: dict[str, Sighting] = {}
-    offset = 0
-    while boxes := await page(offset):
-        found.update((str(sighting.box.box_id), sighting) for sighting in boxes)
-        offset += len(boxes)
-        if len(boxes) < INDEX_PAGE:
-            break
-    return list(found.values())

@@ -15,7 +15,7 @@ from offchain import ERG, FEE, signer
 from onchain import faulty, is_submit
 
 from aihd.chain.http import SourceError
-from aihd.chain.node import Answer, Node, classify
+from aihd.chain.node import INDEX_PAGE, Answer, Node, classify
 from aihd.devnet import Devnet
 from aihd.protocol import plans
 from aihd.protocol.funding import Funds, Output
@@ -190,3 +190,34 @@ async def test_submit__when__the_node_hangs__then__unknown_after_the_time_limit(
     assert result.answer is Answer.UNKNOWN
     assert "gave no answer" in result.detail
     assert json.dumps(result.detail)
+
+
+@pytest.mark.asyncio
+async def test_unspent_by_tree__when__there_are_several_pages__then__every_box_once_but_for_the_known(
+    place: Place,
+) -> None:
+    chain = place.devnet.chain
+    for count in (INDEX_PAGE // 2, INDEX_PAGE // 2 + 3):
+        for _ in range(count):
+            chain.faucet(address_of(YOU.tree), ERG)
+        chain.mine()
+    found = {str(s.box.box_id): s for s in await place.node.unspent_by_tree(YOU.tree)}
+    assert len(found) == INDEX_PAGE + 3
+    assert {(s.height, s.spent_by) for s in found.values()} == {(chain.height - 1, None), (chain.height, None)}
+    (last, *known) = found
+    assert [str(s.box.box_id) for s in await place.node.unspent_by_tree(YOU.tree, known)] == [last]
+    assert await place.node.indexed() == chain.height
+
+
+@pytest.mark.asyncio
+async def test_found__when__a_box_is_forged__then__a_lie_that_is_counted(place: Place) -> None:
+    box_id = str(place.box.box_id)
+    told = await place.node.get(f"/blockchain/box/byId/{box_id}")
+    sighting = await place.node.found(box_id)
+    assert sighting is not None and bytes(sighting.box.box_id) == bytes(place.box.box_id)
+    async with faulty(place.devnet.node_url) as liar:
+        liar.lies[f"/blockchain/box/byId/{box_id}"] = {**told, "value": told["value"] + 1}
+        node = Node(place.session, (liar.url,))
+        with pytest.raises(SourceError, match="shows a box that is not what it says"):
+            await node.found(box_id)
+        assert node.servers[0].lies
