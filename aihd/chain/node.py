@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -176,21 +176,20 @@ class Node(JsonSource):
 
     async def by_token(self, token_id: bytes) -> list[Sighting]:
         """Every box on the best chain that holds or held a token, as the index knows them."""
-        path = f"/blockchain/box/byTokenId/{token_id.hex()}"
-        return await self._listed("GET", path, None, lambda raw: raw["items"])
+        return await self._listed("GET", f"/blockchain/box/byTokenId/{token_id.hex()}")
 
     async def unspent_by_tree(self, tree: bytes, known: Collection[str] = ()) -> list[Sighting]:
         """Every confirmed unspent box under a tree, as the index knows them, but for those whose ids are `known`."""
-        path = "/blockchain/box/unspent/byErgoTree"
-        return await self._listed("POST", path, tree.hex(), lambda raw: raw, known)
+        return await self._listed("POST", "/blockchain/box/unspent/byErgoTree", tree.hex(), known)
 
     async def _listed(
-        self, method: str, path: str, body: str | None, items: Callable[[Any], list[Any]], known: Collection[str] = ()
+        self, method: str, path: str, body: str | None = None, known: Collection[str] = ()
     ) -> list[Sighting]:
         """All pages of a list of the index, each box once: boxes may move between pages while they are read."""
 
         def parse(raw: Any) -> tuple[int, list[Sighting]]:
-            boxes = items(raw)
+            # Lists of unspent boxes come bare, the others in an object; what a node's own description says is otherwise.
+            boxes = raw["items"] if isinstance(raw, dict) else raw
             return len(boxes), [self._sighting(box) for box in boxes if box["boxId"] not in known]
 
         found: dict[str, Sighting] = {}
