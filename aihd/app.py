@@ -7,13 +7,12 @@ recover what a crash left, then act.
 from __future__ import annotations
 
 import asyncio
-import math
 import signal
 import tempfile
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import aiohttp
 import structlog
@@ -28,7 +27,6 @@ from aihd.chain.signer import Signer
 from aihd.chain.submitter import Submitter
 from aihd.client.ranking import funders
 from aihd.config import Settings, required
-from aihd.core import policy
 from aihd.core.signing import Spending
 from aihd.core.task import Limits, Stage
 from aihd.errors import ConfigError
@@ -39,6 +37,7 @@ from aihd.execution.inputs import InputStore
 from aihd.execution.locator import Fetcher
 from aihd.execution.pin import Pinner
 from aihd.execution.serial import SerialAdapter, runtime_folders
+from aihd.execution.template import AdapterName
 from aihd.execution.tunnel import TunnelAdapter
 from aihd.nodo.gateway import GatewayClient
 from aihd.nodo.registry import Registry
@@ -48,7 +47,7 @@ from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
 from aihd.ops.web import ops_app, serve
 from aihd.services.bridge import Bridge
-from aihd.services.engine import Engine, Offered, Service, guarded
+from aihd.services.engine import Engine, Service, guarded
 from aihd.services.execute import Execute, Runtime
 from aihd.services.indexer import Indexer
 from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
@@ -61,21 +60,24 @@ from aihd.services.rehearse import Rehearse
 from aihd.services.report import Report
 from aihd.services.retain import Retain
 from aihd.services.settle import Settle
+from aihd.services.stock import Goods, Stock, goods_of
 from aihd.services.watch import Claim, Watch
 from aihd.store.backup import back_up
 from aihd.store.journal import GATEWAY_CLIENT, Journal
 
 log = structlog.get_logger()
 
-SECONDS_PER_BLOCK: Final = {"mainnet": 120.0, "testnet": 45.0, "devnet": 1.0}
 MAX_FEES: Final = 10  # a fee may be raised to this multiple of wallet.fee
 CONNECT_FOR: Final = 30.0  # seconds that a started instance may take to listen
 
 
-async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool = False) -> None:
+async def run(
+    settings: Settings, env: Mapping[str, str], *, reload: Callable[[], Settings], accept_fork: bool = False
+) -> None:
     """Run the daemon until it is told to stop: the first TERM or INT drains, the second cancels what runs.
 
-    `accept_fork`: the chain that the node shows is the right one, even if it left the one known here long ago.
+    `reload` reads the configuration again, on HUP. `accept_fork`: the chain that the node shows is the right one, even if it left
+    the one known here long ago.
     ConfigError, TemporaryError or DependencyError when it cannot start.
     """
     told = _Signals()
@@ -94,7 +96,9 @@ async def run(settings: Settings, env: Mapping[str, str], *, accept_fork: bool =
         async with asyncio.TaskGroup() as group:
             execute = Execute(engine, runtime, group)
             await execute.recover()
-            services = [reconcile, *_loops(settings, engine, runtime, execute)]
+            stock = _stock(settings, engine, runtime)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stock.reload, reload)
+            services = [reconcile, stock, *_loops(settings, engine, runtime, execute)]
             loops = [group.create_task(service.run(), name=service.name) for service in services]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
@@ -174,7 +178,7 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
     await view.check(record.genesis_id)
     await view.audit()
     journal.bind(genesis=record.genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
-    services, terms = _services(settings)
+    goods = _goods(settings)
     wallet, rules, depth = settings.wallet, settings.policy, settings.chain.final_depth
     spending = Spending(
         MAX_FEES * wallet.fee, wallet.max_spend_per_tx, wallet.max_spend_per_hour, wallet.max_spend_per_day
@@ -189,8 +193,8 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
         ContentStore(settings.content_dir),
         InputStore(settings.data_dir / "inputs", rules.max_input),
         settings.data_dir / "receipts",
-        services,
-        policy.Limits(rules.min_profit, rules.max_open_tasks, *margins, wallet.fee, terms, rules.min_client_standing),
+        goods.offered,
+        goods.rules,
         Limits(depth, *margins),
         record.genesis_id,
         counts_cost=rules.count_nodo_cost,
@@ -198,33 +202,27 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
     )
 
 
-def _services(settings: Settings) -> tuple[dict[bytes, Offered], dict[bytes, policy.Terms]]:
-    """What nodo's registry holds of the services that the configuration offers; ConfigError for one that is not there."""
+def _goods(settings: Settings) -> Goods:
+    """What the configuration offers of nodo's registry; ConfigError for a service that is not there."""
+    goods = goods_of(settings, _registry(settings).services(), get_args(AdapterName))
+    if goods.missing:
+        raise ConfigError(f"services: {'; '.join(goods.missing)}")
+    return goods
+
+
+def _registry(settings: Settings) -> Registry:
     nodo = settings.nodo.installation
-    local = Registry(nodo.registry, nodo.metadata).services()
-    per_block = SECONDS_PER_BLOCK[settings.chain.network]
-    offered: dict[bytes, Offered] = {}
-    terms: dict[bytes, policy.Terms] = {}
-    for service in settings.offered:
-        wanted = service.hash or service.name
-        found = [s for s in local if wanted in (s.service_hash.hex(), s.name)]
-        if len(found) != 1:
-            names = ", ".join(f"{s.name} ({s.service_hash.hex()[:12]}…)" for s in local) or "nothing"
-            raise ConfigError(f"services: {wanted} names {len(found)} services of nodo's registry, which holds {names}")
-        key = found[0].service_hash
-        offered[key] = Offered(found[0].name, service.slot or 0, service.path, service)
-        least = settings.policy.min_payment if service.min_payment is None else service.min_payment
-        terms[key] = policy.Terms(least, math.ceil(service.expected_duration / per_block))
-    return offered, terms
+    return Registry(nodo.registry, nodo.metadata)
+
+
+def _stock(settings: Settings, engine: Engine, runtime: Runtime) -> Stock:
+    return Stock(engine, settings, _registry(settings), runtime.adapters)
 
 
 def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service]:
     if not settings.policy.count_nodo_cost:
         return []
-    offered = {engine.services[key].name: key for key in engine.services} | {key.hex(): key for key in engine.services}
-    durations = {offered[s.hash or s.name or ""]: s.expected_duration for s in settings.offered}
-    rate = settings.nodo.installation.per_nanoerg
-    return [Price(engine, runtime.gateway, runtime.client_id, durations, rate)]
+    return [Price(engine, runtime.gateway, runtime.client_id, settings.nodo.installation.per_nanoerg)]
 
 
 def _rate(settings: Settings, engine: Engine) -> Rate:
@@ -273,7 +271,7 @@ async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) ->
         settings.nodo.start_timeout,
         CONNECT_FOR,
         settings.policy.max_output,
-        SECONDS_PER_BLOCK[settings.chain.network],
+        settings.chain.seconds_per_block,
         _adapters(settings, gateway, session),
     )
 

@@ -10,7 +10,7 @@ import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -24,6 +24,7 @@ from aihd.chain.view import ChainView
 from aihd.cli.common import ConfigOption, console_of, settings_of
 from aihd.config import Settings, required
 from aihd.errors import AihdError, Exit, one_line
+from aihd.execution.template import AdapterName
 from aihd.nodo.diagnose import Finding, diagnose
 from aihd.nodo.registry import Registry
 from aihd.ops.lock import is_locked
@@ -137,12 +138,12 @@ def _deployment(settings: Settings) -> str:
 def _services(settings: Settings) -> str:
     if not settings.offered:
         raise AihdError("none is offered, so every task is declined")
+    from aihd.services.stock import goods_of
+
     nodo = settings.nodo.installation
-    found = Registry(nodo.registry, nodo.metadata).services()
-    local = {name for s in found for name in (s.service_hash.hex(), s.name)}
-    missing = [str(s.hash or s.name) for s in settings.offered if (s.hash or s.name) not in local]
+    missing = goods_of(settings, Registry(nodo.registry, nodo.metadata).services(), get_args(AdapterName)).missing
     if missing:
-        raise AihdError(f"nodo's registry does not hold {', '.join(missing)}")
+        raise AihdError("; ".join(missing))
     return f"{len(settings.offered)} offered, all in nodo's registry"
 
 

@@ -36,7 +36,10 @@ def run(
 
     settings = settings_of(config)
     setup_logging(settings.ops.log_level, settings.ops.log_format)
-    asyncio.run(daemon.rehearse(settings) if dry_run else daemon.run(settings, os.environ, accept_fork=accept_fork))
+    if dry_run:
+        asyncio.run(daemon.rehearse(settings))
+    else:
+        asyncio.run(daemon.run(settings, os.environ, reload=lambda: settings_of(config), accept_fork=accept_fork))
 
 
 def status(

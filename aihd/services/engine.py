@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
@@ -68,10 +67,15 @@ class Offered:
     path: str
     template: Template | None = None
 
+    @property
+    def expected_duration(self) -> float:
+        """Seconds that a run is expected to take."""
+        return self.template.expected_duration if self.template else 0.0
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Engine:
-    """The daemon's parts, put together in app.py."""
+    """The daemon's parts, put together in app.py. Only what is offered changes while it runs: `services` and `policy`, by the stock."""
 
     view: ChainView
     signer: Signer
@@ -80,7 +84,7 @@ class Engine:
     content: ContentStore
     inputs: InputStore
     receipts: Path
-    services: Mapping[bytes, Offered]
+    services: dict[bytes, Offered]
     policy: policy.Limits
     limits: Limits
     genesis_id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final
 
@@ -25,22 +24,21 @@ class Price(Service):
     name = "price"
     commands = frozenset()
 
-    def __init__(
-        self, engine: Engine, gateway: GatewayClient, client_id: str, durations: Mapping[bytes, float], rate: Fraction
-    ) -> None:
-        """`durations`: seconds of a run by service hash; `rate`: units per nanoERG where the node declares none."""
+    def __init__(self, engine: Engine, gateway: GatewayClient, client_id: str, rate: Fraction) -> None:
+        """`rate`: units per nanoERG where the node declares none."""
         super().__init__(engine)
         self._gateway = gateway
         self._client_id = client_id
-        self._durations = durations
         self._rate = rate
         self._due = 0.0
 
     async def step(self) -> None:
-        if time.monotonic() < self._due:
+        offered = self.engine.policy.services.keys()
+        if time.monotonic() < self._due and offered <= self.engine.costs.keys():
             return
         rate = await self._declared()
-        for service_hash, seconds in self._durations.items():
+        for service_hash in offered:
+            seconds = self.engine.services[service_hash].expected_duration
             estimate = await self._gateway.estimated_cost(service_hash, client_id=self._client_id)
             cost = to_nanoerg(estimate.of_run(seconds), rate)
             if cost != self.engine.costs.get(service_hash):

@@ -33,12 +33,16 @@ class Watch(Service):
         super().__init__(engine)
         self._looked_at = ""
         self._at_work = 0
-        self._declined: set[str] = set()  # for good: nothing that may come can change it
+        self._rules = engine.policy
+        self._declined: set[str] = set()  # for good: nothing but other rules can change it
 
     async def step(self) -> None:
         engine = self.engine
         if engine.takes_nothing_new() or engine.tip.info.header_id == self._looked_at:
             return
+        if engine.policy is not self._rules:
+            self._rules = engine.policy
+            self._declined.clear()
         open_now = {task.id: task for task in await engine.view.escrows()}
         self._declined &= open_now.keys()
         fresh = [task for key, task in open_now.items() if key not in self._declined]

@@ -105,7 +105,7 @@ class Daemon:
         stack.callback(holder.cancel)
         execute = Execute(engine, runtime, group)
         await execute.recover()
-        services = tuple(app._loops(settings, engine, runtime, execute))
+        services = (app._stock(settings, engine, runtime), *app._loops(settings, engine, runtime, execute))
         return _Life(engine, reconcile, execute, services, report, stack, holder)
 
     async def turn(self) -> bool:

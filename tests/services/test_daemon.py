@@ -185,6 +185,28 @@ async def test_run__when__dry__then__it_says_what_it_would_do_and_leaves_no_trac
 
 
 @pytest.mark.asyncio
+async def test_run__when__told_to_read_its_configuration_again__then__the_new_rules_hold_and_a_wrong_one_is_told(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path, block_time=0.3, max_input=10_000, names=("node",)) as stage:
+        (daemon,) = stage.daemons
+        source = tmp_path / "input.txt"
+        source.write_text("one two\n")
+        good = daemon.config.read_text()
+        daemon.config.write_text(good.replace("[policy]", '[policy]\nmin_payment = "2 ERG"'))
+        daemon.process.send_signal(signal.SIGHUP)
+        await until(lambda: '"reloaded"' in daemon.log.read_text())
+        await stage.client.client.post(Order(stage.services["text-digest"], ERG, 60, 240), source, {})
+        await until(lambda: '"code": "price"' in daemon.log.read_text(), 20)
+        daemon.config.write_text(good.replace("[policy]", '[policy]\nmin_payment = "much"'))
+        daemon.process.send_signal(signal.SIGHUP)
+        await until(lambda: '"not reloaded"' in daemon.log.read_text())
+        assert "policy.min_payment" in daemon.log.read_text()
+        daemon.process.terminate()
+        assert await daemon.process.wait() == Exit.OK
+
+
+@pytest.mark.asyncio
 async def test_run__when__it_cannot_start__then__one_line_and_its_code(tmp_path: Path) -> None:
     async with world(tmp_path, block_time=0.2, max_input=10_000, names=("node",), start=False) as stage:
         (daemon,) = stage.daemons

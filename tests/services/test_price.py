@@ -17,6 +17,7 @@ from aihd.client.client import Client
 from aihd.core.task import State
 from aihd.demo.world import SERVICES, SLOT
 from aihd.devnet.gateway import EmbeddedGateway
+from aihd.execution.template import Template
 from aihd.nodo.gateway import GatewayClient
 from aihd.nodo.pricing import to_nanoerg
 from aihd.protocol import guards
@@ -38,7 +39,7 @@ class Place:
         """The node, its costs counted and asked for; nodo declares a rate of its own only where it takes ERG."""
         rules = replace(self.node.engine.policy, min_profit=min_profit)
         engine = replace(self.node.engine, counts_cost=True, policy=rules)
-        price = Price(engine, self.gateway, self.client_id, {self.service: SECONDS}, rate)
+        price = Price(engine, self.gateway, self.client_id, rate)
         return replace(self.node, engine=engine, services=(price, Watch(engine), Claim(engine)))
 
     async def post(self, payment: int) -> bytes:
@@ -53,7 +54,8 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         world = await stack.enter_async_context(market(tmp_path))
         embedded = await stack.enter_async_context(EmbeddedGateway(tmp_path / "nodo"))
         service = embedded.install(SERVICES / "text_digest")
-        offered = {service: Offered("text-digest", SLOT, "/run")}
+        template = Template.model_validate({"name": "text-digest", "slot": SLOT, "expected_duration": f"{SECONDS:g} s"})
+        offered = {service: Offered("text-digest", SLOT, "/run", template)}
         node = await stack.enter_async_context(node_rig(world, embedded, offered))
         gateway = await stack.enter_async_context(GatewayClient(embedded.address))
         (tmp_path / "input").write_text("one two")
