@@ -1,13 +1,14 @@
 """Named points at which a crash test kills the daemon: at every journal boundary, before and after every call to the outside.
 
-They do nothing unless the environment names a log, which only tests/crash does: then each point that is reached is written there, and at
-the one whose number is FAILPOINT_AT the process kills itself as a power cut would.
+They do nothing unless the environment names a log, which only tests/crash does: then each point that is reached is written there with how
+often it was ("submit claim: before#1"), and at the one that FAILPOINT_AT names the process kills itself as a power cut would.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -15,15 +16,15 @@ LOG: Final = "FAILPOINT_LOG"
 AT: Final = "FAILPOINT_AT"
 
 
-def _recorder(path: str, at: int) -> Callable[[str], None]:
-    reached = 0
+def _recorder(path: str, at: str) -> Callable[[str], None]:
+    reached: Counter[str] = Counter()
 
     def reach(name: str) -> None:
-        nonlocal reached
-        reached += 1
+        reached[name] += 1
+        point = f"{name}#{reached[name]}"
         with open(path, "a", encoding="utf-8") as log:  # noqa: PTH123 - as little as can be done before the end
-            log.write(f"{reached} {name}\n")
-        if reached == at:
+            log.write(f"{point}\n")
+        if point == at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return reach
@@ -34,5 +35,5 @@ def _nothing(name: str) -> None:
 
 
 reach: Final[Callable[[str], None]] = (
-    _recorder(os.environ[LOG], int(os.environ.get(AT, "0"))) if LOG in os.environ else _nothing
+    _recorder(os.environ[LOG], os.environ.get(AT, "")) if LOG in os.environ else _nothing
 )

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -116,11 +117,12 @@ class Journal:
         self.close()
 
     @contextmanager
-    def _atomic(self) -> Iterator[sqlite3.Connection]:
+    def _atomic(self, what: str) -> Iterator[sqlite3.Connection]:
+        """One commit; `what` names it for the crash tests."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             yield self._db
-            reach("journal: before commit")
+            reach(f"journal {what}: before commit")
             self._db.execute("COMMIT")
         except BaseException as error:
             if self._db.in_transaction:  # a full disk may have ended it already
@@ -129,13 +131,13 @@ class Journal:
             if cause is None:
                 raise
             raise TemporaryError(f"{self._path} cannot be written now, and nothing was: {cause} ({error})") from None
-        reach("journal: after commit")
+        reach(f"journal {what}: after commit")
 
     # -- identity
 
     def bind(self, **identity: str) -> None:
         """Remember genesis, wallet and market at first use; ConfigError when the database belongs to others."""
-        with self._atomic() as db:
+        with self._atomic("identity") as db:
             known = dict(db.execute("SELECT key, value FROM meta").fetchall())
             for key, value in identity.items():
                 if key not in known:
@@ -150,14 +152,14 @@ class Journal:
 
     def remember(self, key: str, value: str) -> None:
         """Keep a fact beside the identity: our client id at the gateway, the last report."""
-        with self._atomic() as db:
+        with self._atomic(key) as db:
             db.execute(
                 "INSERT INTO meta VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value", (key, value)
             )
 
     def forget(self, key: str) -> None:
         """Undo `remember`."""
-        with self._atomic() as db:
+        with self._atomic(key) as db:
             db.execute("DELETE FROM meta WHERE key = ?", (key,))
 
     def paused(self) -> str | None:
@@ -167,7 +169,7 @@ class Journal:
     @property
     def history(self) -> History:
         """What was read from the chain about the whole market."""
-        return History(self._db, self._atomic)
+        return History(self._db, partial(self._atomic, "history"))
 
     # -- copies
 
@@ -183,7 +185,7 @@ class Journal:
         """The chain has been looked at in full: what happened after the backup is known again."""
         made_at = self.restored_from()
         if made_at is not None:
-            with self._atomic() as db:
+            with self._atomic("restored") as db:
                 db.execute("DELETE FROM meta WHERE key = ?", (backup.MADE_AT,))
                 self._log(db, None, "restored", {backup.MADE_AT: made_at})
 
@@ -216,7 +218,7 @@ class Journal:
         new = list(rows)
         if any(height < from_height for height, _, _ in new):
             raise InvariantError(f"headers from height {from_height} on, but the lowest given is {min(new)[0]}")
-        with self._atomic() as db:
+        with self._atomic("headers") as db:
             db.execute("DELETE FROM headers WHERE height >= ?", (from_height,))
             db.executemany("INSERT INTO headers VALUES (?, ?, ?)", new)
             db.execute("DELETE FROM headers WHERE height <= (SELECT max(height) FROM headers) - ?", (HEADERS_KEPT,))
@@ -227,7 +229,7 @@ class Journal:
         """Record a task that policy accepted; False when it is known already."""
         row = asdict(task)
         names, marks = ", ".join(f'"{name}"' for name in row), ", ".join("?" * len(row))
-        with self._atomic() as db:
+        with self._atomic("accepted") as db:
             done = db.execute(f"INSERT OR IGNORE INTO tasks ({names}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
             if done.rowcount:
                 self._log(db, task.id, "accepted", fold.plain(row))
@@ -239,7 +241,7 @@ class Journal:
         if unknown or not changes:
             raise InvariantError(f"task fields to change: {sorted(changes) or 'none'}, unknown: {sorted(unknown)}")
         assignments = ", ".join(f'"{name}" = ?' for name in changes)
-        with self._atomic() as db:
+        with self._atomic(event) as db:
             done = db.execute(f"UPDATE tasks SET {assignments} WHERE id = ?", (*changes.values(), task_id))  # noqa: S608
             if done.rowcount != 1:
                 raise InvariantError(f"task {task_id.hex()} is not in the journal")
@@ -285,7 +287,7 @@ class Journal:
         """
         marks = ", ".join("?" * len(_TX_COLUMNS))
         values = tuple(getattr(tx, name) for name in _TX_COLUMNS)
-        with self._atomic() as db:
+        with self._atomic(f"signed {tx.kind}") as db:
             if tx.replaces is not None:
                 self._replace(db, tx.replaces, tx.intent, by=tx.id)
             try:
@@ -310,7 +312,7 @@ class Journal:
 
         A replaced one that is mined after all takes the place back in the same commit: the pending one that had it is replaced now.
         """
-        with self._atomic() as db:
+        with self._atomic(status) as db:
             row = db.execute("SELECT intent, status FROM transactions WHERE id = ?", (tx_id,)).fetchone()
             if row is not None and row["status"] == "replaced" and status in (TxStatus.MINED, TxStatus.FINAL):
                 live = f"SELECT id FROM transactions WHERE intent = ? AND status NOT IN {_GONE}"  # noqa: S608 - a constant
@@ -323,7 +325,7 @@ class Journal:
             self._log(db, task["task_id"], status, {"tx": tx_id, "height": height, "note": note})
 
     def count_send(self, tx_id: str) -> None:
-        with self._atomic() as db:
+        with self._atomic("sent") as db:
             db.execute("UPDATE transactions SET sent = sent + 1 WHERE id = ?", (tx_id,))
 
     def live(self) -> list[TxRecord]:
@@ -381,7 +383,7 @@ class Journal:
 
     def save_post(self, post_id: bytes, data: Mapping[str, Any]) -> None:
         """Add or replace what is kept of a task that we posted."""
-        with self._atomic() as db:
+        with self._atomic("post") as db:
             db.execute("INSERT OR REPLACE INTO posts VALUES (?, ?)", (post_id, json.dumps(data)))
 
     def post(self, post_id: bytes) -> dict[str, Any] | None:
@@ -396,7 +398,7 @@ class Journal:
 
     def decline(self, code: str, sentence: str, times: int = 1) -> None:
         """Count a reason; `sentence` is the newest example of it."""
-        with self._atomic() as db:
+        with self._atomic("decline") as db:
             db.execute(
                 "INSERT INTO declines VALUES (?, ?, ?) "
                 "ON CONFLICT (code) DO UPDATE SET count = count + excluded.count, last = excluded.last",

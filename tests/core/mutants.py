@@ -29,6 +29,8 @@ EQUIVALENT: Final[Mapping[str, str]] = {
     "return _exec_deadline(task, None) - limits.release_margin": _IGNORES_LIMITS,
     "if _late(task, height, None):": _IGNORES_LIMITS,
     "return None if _late(task, height, None) else command": _IGNORES_LIMITS,
+    "if not _late(task, height, None):": _IGNORES_LIMITS,
+    "return Command.TIME_OUT if height > _exec_deadline(task, None) + limits.final_depth else None": _IGNORES_LIMITS,
     "if _late(task, height, None) or not (task.may_reveal or height > _commit_deadline(task, limits)):": _IGNORES_LIMITS,
     "if _late(task, height, limits) or not (task.may_reveal or height > _commit_deadline(task, None)):": _IGNORES_LIMITS,
     'self._tasks.setdefault(task_id, {})[key] = ""': "a dict used as an ordered set: its values are never read",

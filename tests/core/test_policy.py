@@ -200,13 +200,19 @@ def test_consider__when__a_run_costs_something__then__it_comes_off_the_profit_an
 
 
 @pytest.mark.parametrize(
-    ("standing", "least", "passes"),
-    [(0, None, True), (None, None, True), (0, 0, True), (-1, 0, False), (None, 0, False), (2 * 10**8, 10**8, True)],
+    ("standing", "least", "said"),
+    [
+        (0, None, None),
+        (None, None, None),
+        (0, 0, None),
+        (2 * 10**8, 10**8, None),
+        (-(10**9), 0, "its client stands at -1.000, at least 0.000 is asked"),
+        (25 * 10**7, 5 * 10**8, "its client stands at 0.250, at least 0.500 is asked"),
+        (None, 0, "the market's history is not read yet"),
+    ],
 )
 def test_consider__when__the_operator_asks_a_score_of_clients__then__worse_ones_are_declined_for_now(
-    standing: int | None, least: int | None, passes: bool
+    standing: int | None, least: int | None, said: str | None
 ) -> None:
     decline = consider(offer(client=standing), replace(LIMITS, min_client=least))
-    assert (decline is None) is passes
-    if decline is not None:
-        assert (decline.code, decline.passing) == ("client", True)
+    assert decline == (None if said is None else Decline("client", said, passing=True))

@@ -54,13 +54,32 @@ PLOTS: Final = {plot.name: plot for plot in (PAID, REFUSED)}
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one task ended. `earned` is nanoERG; `wrong` names every promise that was broken."""
+class Kill:
+    """Where the daemon is killed, and where the one that was started after it is killed too; "" for nowhere."""
 
-    point: str
-    crashed: bool
+    at: str = ""
+    then: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.at}, then {self.then}" if self.then else self.at or "nowhere"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one task ended. `points` are the failpoints that the daemon reached, `after` those of the one that was started after it.
+
+    `crashed`: whether it was killed where it was to be. `wrong` names every promise that was broken.
+    """
+
+    kill: Kill
+    points: tuple[str, ...]
+    after: tuple[str, ...]
     wrong: tuple[str, ...]
-    earned: int
+
+    @property
+    def crashed(self) -> bool:
+        asked = ((self.kill.at, self.points), (self.kill.then, self.after))
+        return all(reached[-1:] == (point,) for point, reached in asked if point)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +90,30 @@ class Stage:
     daemon: Daemon
     input_path: Path
 
-    async def run(self, plot: Plot, at: int) -> Outcome:
-        """One task with the daemon killed at its failpoint number `at` (0: not at all)."""
-        log = self.daemon.config.parent / "failpoints"
-        log.unlink(missing_ok=True)
+    async def run(self, plot: Plot, kill: Kill) -> Outcome:
+        """One task, with the daemon killed on the way."""
+        folder = self.daemon.config.parent
+        logs = folder / "failpoints", folder / "failpoints-after"
+        for log in logs:
+            log.write_text("")
         before, rated = await self._balance(), self._ratings()
-        await self.daemon.start({LOG: str(log), AT: str(at)})
-        keeper = asyncio.create_task(self._restart_after_crash())
+        await self.daemon.start({LOG: str(logs[0]), AT: kill.at})
+        keeper = asyncio.create_task(self._restart_after_crash(logs[1], kill.then))
         try:
             async with asyncio.timeout(120):
                 task_id = await self._play(plot)
+            wrong = await self._broken_promises(plot, task_id, before, rated)
         except (AihdError, TimeoutError) as error:
-            return Outcome(_point(log, at), True, (f"the task did not end: {error}",), 0)
+            wrong = [f"the task did not end: {error!r}"]
         finally:
             keeper.cancel()
             await self.daemon.stop()
-        crashed = len(log.read_text().splitlines()) == at
-        earned = await self._balance() - before
-        wrong = await self._broken_promises(plot, task_id, earned, rated)
-        return Outcome(_point(log, at), crashed, tuple(wrong), earned)
+        points, after = (tuple(log.read_text().splitlines()) for log in logs)
+        return Outcome(kill, points, after, tuple(wrong))
 
-    async def points(self, plot: Plot) -> list[str]:
-        """The failpoints that an undisturbed task reaches, in order."""
-        outcome = await self.run(plot, 0)
-        if outcome.wrong:
-            raise AssertionError(f"the undisturbed run is wrong already: {outcome.wrong}")
-        return (self.daemon.config.parent / "failpoints").read_text().splitlines()
-
-    async def _restart_after_crash(self) -> None:
+    async def _restart_after_crash(self, log: Path, then: str) -> None:
+        await self.daemon.process.wait()
+        await self.daemon.start({LOG: str(log), AT: then})
         await self.daemon.process.wait()
         await self.daemon.start()
 
@@ -143,8 +158,10 @@ class Stage:
         row = read_service_reputation(self.world.gateway.database, self.world.services[SERVICE].hex())
         return row[1] if row else 0
 
-    async def _broken_promises(self, plot: Plot, task_id: bytes, earned: int, rated: int) -> list[str]:
+    async def _broken_promises(self, plot: Plot, task_id: bytes, before: int, rated: int) -> list[str]:
+        """`before`: what the wallet held, in nanoERG; `rated`: how many points nodo had for the service."""
         wrong = []
+        earned = await self._balance() - before
         with Journal(self._database, read_only=True) as journal:
             state = journal.task(task_id).state
             pending = [tx.kind for tx in journal.live() if tx.task_id == task_id and tx.height is None]
@@ -170,12 +187,6 @@ class Stage:
             (count,) = nodo.execute("SELECT count(*) FROM local_instances").fetchone()
         nodo.close()
         return int(count)
-
-
-def _point(log: Path, at: int) -> str:
-    """The failpoint with a number, as the log of the first process has it."""
-    points = log.read_text().splitlines() if log.exists() else []
-    return points[at - 1] if 0 < at <= len(points) else f"{at} (not reached)"
 
 
 @asynccontextmanager
