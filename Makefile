@@ -52,7 +52,7 @@ mutants: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.contracts.fuzz $(if $(MUTATIONS),--mutations $(MUTATIONS)) $(if $(SEED),--seed $(SEED))
 
-# The daemon killed at every journal boundary and around every call to the outside (about ten minutes).
+# The daemon killed at every journal boundary and around every call to the outside, started again, and its end compared (ten minutes).
 crash: $(VENV)/.dev
 	$(BIN)/python -m tests.crash
 
