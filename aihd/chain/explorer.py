@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -45,19 +45,24 @@ class Explorer(JsonSource):
 
     async def unspent_by_tree(self, tree: bytes) -> list[Sighting]:
         """Every confirmed unspent box under a tree."""
-        found = await self._all(f"/api/v1/boxes/unspent/byErgoTree/{tree.hex()}", PAGE)
+        _, found = await self.unspent_but(tree, ())
+        return found
+
+    async def unspent_but(self, tree: bytes, known: Collection[str]) -> tuple[set[str], list[Sighting]]:
+        """Ids of every confirmed unspent box under a tree, and the boxes of those that are not `known`: the others are not parsed."""
+        shown, found = await self._all(f"/api/v1/boxes/unspent/byErgoTree/{tree.hex()}", PAGE, known)
         spent = next((sighting for sighting in found if sighting.spent_by is not None), None)
         if spent is not None:
             raise self.demote(f"it lists box {spent.box.box_id} as unspent and says that {spent.spent_by} spent it")
-        return found
+        return shown, found
 
     async def by_token(self, token_id: bytes) -> list[Sighting]:
         """Every box on the best chain that holds or held a token."""
-        found = await self._all(f"/api/v1/boxes/byTokenId/{token_id.hex()}", HEAVY_PAGE)
+        _, found = await self._all(f"/api/v1/boxes/byTokenId/{token_id.hex()}", HEAVY_PAGE)
         return [sighting for sighting in found if sighting.block is not None]
 
     async def unspent_by_address(self, address: str) -> list[ErgoBox]:
-        found = await self._all(f"/api/v1/boxes/unspent/byAddress/{address}", PAGE)
+        _, found = await self._all(f"/api/v1/boxes/unspent/byAddress/{address}", PAGE)
         return [sighting.box for sighting in found]
 
     async def box(self, box_id: str) -> Sighting | None:
@@ -78,28 +83,33 @@ class Explorer(JsonSource):
             return False
         return status == 200
 
-    async def _all(self, path: str, page: int) -> list[Sighting]:
+    async def _all(self, path: str, page: int, known: Collection[str] = ()) -> tuple[set[str], list[Sighting]]:
         """All pages, each box once: boxes may move between pages while they are read, so a page may repeat some.
 
         SourceError when there are fewer than the explorer itself counts: half a list would hide what we own and owe.
         """
+
+        def parse(raw: dict[str, Any]) -> tuple[int, list[str], list[Sighting]]:
+            items = raw["items"]
+            ids = [item["boxId"] for item in items]
+            return raw["total"], ids, [self._sighting(item) for item in items if item["boxId"] not in known]
+
+        shown: set[str] = set()
         found: dict[str, Sighting] = {}
         for number in range(MAX_PAGES):
-            total, shown = await self._fresh(path, self._page, offset=number * page, limit=page) or (0, [])
-            found.update((str(sighting.box.box_id), sighting) for sighting in shown)
-            if len(shown) >= page:
+            total, ids, sightings = await self._fresh(path, parse, offset=number * page, limit=page) or (0, [], [])
+            shown.update(ids)
+            found.update((str(sighting.box.box_id), sighting) for sighting in sightings)
+            if len(ids) >= page:
                 continue
-            if len(found) < total:
-                raise self.blame(f"{path[:80]} shows {len(found)} of the {total} boxes that it counts")
-            return list(found.values())
+            if len(shown) < total:
+                raise self.blame(f"{path[:80]} shows {len(shown)} of the {total} boxes that it counts")
+            return shown, list(found.values())
         raise SourceError(f"{self.url}{path[:80]} has more than {MAX_PAGES * page} boxes")
 
     async def _fresh(self, path: str, parse: Callable[[Any], T], **params: str | int) -> T | None:
         # The Explorer caches every answer until its next block; a parameter that it does not know makes the request a new one.
         return await self.get_as(path, parse, **params, _=secrets.token_hex(4))
-
-    def _page(self, raw: dict[str, Any]) -> tuple[int, list[Sighting]]:
-        return raw["total"], [self._sighting(item) for item in raw["items"]]
 
     def _sighting(self, raw: dict[str, Any]) -> Sighting:
         try:

@@ -1,8 +1,11 @@
-"""A daemon's view of its market: listed once by the explorer, and from then on followed block by block at the node.
+"""A daemon's view of its market: listed once from the node's index, and from then on followed block by block.
 
-A poll costs what the new blocks bring, however many boxes are open. Everything that is read between two calls of `sync` shows one and
-the same block, so nothing can be half before and half after it. A reorg takes back what its blocks brought; one that goes deeper than
-the headers we keep is not followed: then nothing is done until an operator has looked.
+A poll costs what the new blocks bring, however many boxes are open. Now and then an explorer's lists are held against what is known: it
+finds what the index lacks, and is named when it hides or makes up. None that is silent keeps anybody waiting.
+
+Everything that is read between two calls of `sync` shows one and the same block, so nothing can be half before and half after it. A reorg
+takes back what its blocks brought; one that goes deeper than the headers we keep is not followed: then nothing is done until an operator
+has looked.
 """
 
 from __future__ import annotations
@@ -17,14 +20,14 @@ import structlog
 from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
 
-from aihd.chain.explorer import Explorer, ExplorerState
+from aihd.chain.explorer import Explorer
 from aihd.chain.http import SourceError
 from aihd.chain.node import Node, header_of
 from aihd.chain.overlay import Overlay
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.core.index import Header, Index
 from aihd.core.life import Life, Sighting, read_life
-from aihd.errors import DependencyError
+from aihd.errors import DependencyError, one_line
 from aihd.protocol.boxes import Bond, On, TaskEscrow
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.store.journal import Journal
@@ -34,10 +37,11 @@ log = structlog.get_logger()
 HISTORY: Final = 720  # headers kept: a day. A node itself goes back 200 blocks at most.
 CATCH_UP: Final = 100  # blocks that are fetched one by one; over a longer gap a new listing is cheaper
 AT_ONCE: Final = 8  # requests under way at one time
+COMPARE_EVERY: Final = 30  # blocks, an hour: between two looks at an explorer's lists
 
 
 class MovedError(SourceError):
-    """Explorer and node were not read at one moment: a block came in between, or one of them has not seen it yet."""
+    """Sources were not read at one moment: a block came in between, or one of them has not seen it yet."""
 
 
 class DeepForkError(DependencyError):
@@ -66,19 +70,23 @@ class Follower(ChainView):
         self._tip: Tip | None = None
         self._headers: dict[int, Header] = {row[0]: Header(*row) for row in journal.headers()}
         self._older: dict[str, int] = {}  # transactions mined before the base of the index
+        self._compared: int | None = None  # height at which an explorer was last held against the index
 
     # -- following
 
     @stamina.retry(on=MovedError, attempts=6, timeout=15, wait_initial=0.1, wait_max=2)
     async def sync(self) -> Tip:
-        """Bring everything up to the tip that the node shows. SourceError when a source is behind, DeepForkError as said above."""
+        """Bring everything up to the tip that the node shows. SourceError when the node is behind, DeepForkError as said above."""
         tip = await self.tip()
         path = await self._path(tip)
-        if self._index is None or not await self._advance(self._index, path, tip) or self._wrong(self._index):
-            self._index = await self._list(tip)
+        index = self._index
+        if index is None or not await self._advance(index, path, tip) or self._wrong(index):
+            index = self._index = await self._list(tip)
             self._older.clear()
+            self._compared = None
         self._keep(path)
         self._tip = tip
+        await self._compare(index)
         return tip
 
     def accept_fork(self) -> None:
@@ -148,58 +156,28 @@ class Follower(ChainView):
     # -- the first listing
 
     async def _list(self, tip: Tip) -> Index:
-        """Everything of the market as one block shows it, and what came since."""
-        state = await self.explorer.state()
-        at = [
-            header
-            for header in await self.node.headers(state.height - 1, state.height)
-            if header.id.hex() == state.block
-        ]
-        if not at or state.height > tip.height:
-            raise MovedError(
-                f"{self.explorer.url} is at block {state.block} of height {state.height}, which the node does not show"
-            )
-        index = Index(self.deployment, self._wallet, at[0], await self._listing(state, tip))
-        blocks = await self.node.headers(state.height, tip.height)
-        if not await self._advance(index, blocks, tip) or index.tip.id.hex() != tip.info.header_id:
-            raise MovedError(f"{self.explorer.url} is {tip.height - state.height} blocks behind the node")
-        await self._confirm(index)
-        log.info(
-            "listed",
-            height=tip.height,
-            explorer=state.height,
-            escrows=len(index.unspent(self.deployment.trees[Guard.TASK])),
-        )
-        return index
-
-    async def _listing(self, state: ExplorerState, tip: Tip) -> list[Sighting]:
+        """Everything of the market as the node's index shows it at the tip."""
         if await self.node.indexed() < tip.height:
             raise MovedError(f"{self.node.url}: its index is not at height {tip.height} yet")
-        trees = [self._wallet] + [self.deployment.trees[guard] for guard in (Guard.TASK, Guard.BOND)]
-        listed = [sighting for tree in trees for sighting in await self._unspent(tree, state.height)]
+        listed = [sighting for tree in self._listed_trees for sighting in await self.node.unspent_by_tree(tree)]
         tasks = set(self._wanted())
         for bond in self._typed(Bond, (sighting.box for sighting in listed)):
             if bond.content.node == self._wallet[3:]:
                 tasks.update(bond.content.open_ids)
-        listed += await self._lives(tasks, state.height)
-        if await self.explorer.state() != state or (await self.node.info()).header_id != tip.info.header_id:
-            raise MovedError(f"{self.explorer.url} or {self.node.url} went on while it was read")
-        return listed
+        listed += await self._lives(tasks)
+        if (await self.node.info()).header_id != tip.info.header_id:
+            raise MovedError(f"{self.node.url} went on while it was read")
+        index = Index(self.deployment, self._wallet, header_of(tip.headers[0]), listed)
+        await self._confirm(index)
+        log.info("listed", height=tip.height, escrows=len(index.unspent(self.deployment.trees[Guard.TASK])))
+        return index
 
-    async def _unspent(self, tree: bytes, height: int) -> list[Sighting]:
-        """What explorer or node show under a tree at a height: either can hide a box, none can forge one."""
-        listed = await self.explorer.unspent_by_tree(tree)
-        known = {str(sighting.box.box_id) for sighting in listed}
-        hidden = [s for s in await self.node.unspent_by_tree(tree, known) if _not_above(height, s)]
-        if hidden:
-            lie = self.explorer.demote(f"it hides box {hidden[0].box.box_id}, and {len(hidden) - 1} others")
-            log.warning("an explorer hides boxes", error=str(lie))
-            if self.explorer.rested:
-                raise MovedError(f"{lie}; another explorer is asked")
-        return listed + hidden
+    @property
+    def _listed_trees(self) -> list[bytes]:
+        return [self._wallet] + [self.deployment.trees[guard] for guard in (Guard.TASK, Guard.BOND)]
 
-    async def _lives(self, tasks: Collection[bytes], height: int) -> list[Sighting]:
-        """All boxes of tasks up to a height, by the node's index: on these depends what we do, and when we call it over."""
+    async def _lives(self, tasks: Collection[bytes]) -> list[Sighting]:
+        """All boxes of tasks, by the node's index: on these depends what we do, and when we call it over."""
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def life(task_id: bytes) -> list[Sighting]:
@@ -207,17 +185,65 @@ class Follower(ChainView):
                 escrow = await self.node.found(task_id.hex())
                 return await self.node.by_token(task_id) + ([escrow] if escrow else [])
 
-        lives = await asyncio.gather(*map(life, tasks))
-        found = [sighting for life in lives for sighting in life if _not_above(height, sighting)]
+        found = [sighting for life in await asyncio.gather(*map(life, tasks)) for sighting in life]
         blocks = {at: await self.node.header_at(at) for at in {sighting.height for sighting in found} if at is not None}
         return [replace(s, block=bytes.fromhex(block)) for s in found if s.height and (block := blocks[s.height])]
 
     async def _confirm(self, index: Index) -> None:
-        """The explorer finds, the node confirms: what we could spend must be there."""
+        """What we could spend must be there: an index is made beside the chain, and may be wrong about it."""
         own = [bond.box for bond in index.typed(Bond) if bond.content.node == self._wallet[3:]]
         for box in own + index.unspent(self._wallet):
             if await self.node.box(str(box.box_id)) is None:
-                raise self.explorer.demote(f"it lists box {box.box_id}, which the node does not have")
+                raise MovedError(f"{self.node.url}: its index lists box {box.box_id}, which is not unspent")
+
+    # -- explorers
+
+    async def _compare(self, index: Index) -> None:
+        """Hold an explorer against the index when it is time, if one answers; what goes wrong in it holds up nothing."""
+        due = self._compared is None or index.tip.height >= self._compared + COMPARE_EVERY
+        if not due or not self.explorer.rested:
+            return
+        try:
+            while not await self._agrees(index) and self.explorer.rested:
+                pass  # the next one
+        except SourceError as error:
+            log.warning("no explorer to compare with", error=one_line(error))
+
+    async def _agrees(self, index: Index) -> bool:
+        """Whether the explorer that is asked first shows what is known. What it has found beside, and the node confirms, is taken in."""
+        state = await self.explorer.state()
+        branch = {header.height: header.id for header in self._headers.values()}
+        if branch.get(state.height, b"").hex() != state.block:
+            raise self.explorer.blame(
+                f"it is at block {state.block} of height {state.height}, which the node does not show"
+            )
+        wrong: list[str] = []
+        for tree in self._listed_trees:
+            known = {str(box.box_id) for box in index.unspent(tree)}
+            shown, others = await self.explorer.unspent_but(tree, known)
+            old = (index.box(key) for key in known - shown)
+            wrong += [f"it hides box {s.box.box_id}" for s in old if s and s.height and s.height <= state.height]
+            for sighting in others:
+                wrong += await self._judged(index, sighting, state.height)
+        if await self.explorer.state() != state:
+            raise MovedError(f"{self.explorer.url} went on while it was read")
+        self._compared = index.tip.height
+        if wrong:
+            log.warning(
+                "an explorer is wrong", error=str(self.explorer.demote(f"{wrong[0]}, and {len(wrong) - 1} others"))
+            )
+        return not wrong
+
+    async def _judged(self, index: Index, sighting: Sighting, height: int) -> list[str]:
+        """Take in a box that an explorer at a height shows and the index lacks, or say why not; nothing where it was spent since."""
+        box_id = str(sighting.box.box_id)
+        if await self.node.box(box_id) is not None:
+            log.warning("an explorer knows a box that the node's index lacks", box=box_id)
+            index.add(sighting)
+            return []
+        fate = await self.node.fate(box_id)
+        spent = await self.node.mined_at(fate.spent_by) if fate and fate.spent_by else None
+        return [] if spent and spent[0] > height else [f"it lists box {box_id}, which the node does not have"]
 
     # -- what is known at the tip of the last `sync`
 
@@ -264,7 +290,3 @@ class Follower(ChainView):
         """Whether the effect of a transaction, mined at `height` as far as the journal knows, is in the index."""
         before = height is not None and height <= index.base.height
         return before or tx_id in self._older or index.mined_at(tx_id) is not None
-
-
-def _not_above(height: int, sighting: Sighting) -> bool:
-    return sighting.height is not None and sighting.height <= height

@@ -178,26 +178,24 @@ class Node(JsonSource):
         """Every box on the best chain that holds or held a token, as the index knows them."""
         return await self._listed("GET", f"/blockchain/box/byTokenId/{token_id.hex()}")
 
-    async def unspent_by_tree(self, tree: bytes, known: Collection[str] = ()) -> list[Sighting]:
-        """Every confirmed unspent box under a tree, as the index knows them, but for those whose ids are `known`."""
-        return await self._listed("POST", "/blockchain/box/unspent/byErgoTree", tree.hex(), known)
+    async def unspent_by_tree(self, tree: bytes) -> list[Sighting]:
+        """Every confirmed unspent box under a tree, as the index knows them."""
+        return await self._listed("POST", "/blockchain/box/unspent/byErgoTree", tree.hex())
 
-    async def _listed(
-        self, method: str, path: str, body: str | None = None, known: Collection[str] = ()
-    ) -> list[Sighting]:
+    async def _listed(self, method: str, path: str, body: str | None = None) -> list[Sighting]:
         """All pages of a list of the index, each box once: boxes may move between pages while they are read."""
 
-        def parse(raw: Any) -> tuple[int, list[Sighting]]:
+        def parse(raw: Any) -> list[Sighting]:
             # Lists of unspent boxes come bare, the others in an object; what a node's own description says is otherwise.
-            boxes = raw["items"] if isinstance(raw, dict) else raw
-            return len(boxes), [self._sighting(box) for box in boxes if box["boxId"] not in known]
+            return [self._sighting(box) for box in (raw["items"] if isinstance(raw, dict) else raw)]
 
         found: dict[str, Sighting] = {}
         offset, size = 0, INDEX_PAGE
         while size == INDEX_PAGE:
             page = {"offset": offset, "limit": INDEX_PAGE, "sortDirection": "asc"}
-            size, sightings = await self._read(method, path, params=page, body=body, parse=parse) or (0, [])
+            sightings = await self._read(method, path, params=page, body=body, parse=parse) or []
             found.update((str(sighting.box.box_id), sighting) for sighting in sightings)
+            size = len(sightings)
             offset += size
         return list(found.values())
 

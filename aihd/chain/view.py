@@ -90,10 +90,10 @@ class ChainView:
         No guard can say so: a deployer who kept some could make bonds with any score.
         """
         token = self.deployment.bond_token
-        issued = await self.explorer.get(f"/api/v1/tokens/{token.hex()}")
-        first = await self.explorer.box(issued["boxId"]) if issued else None
+        issued = await self.node.get(f"/blockchain/token/byId/{token.hex()}")
+        first = await self.node.found(issued["boxId"]) if issued else None
         if issued is None or first is None:
-            raise ConfigError(f"chain.deployment: {self.explorer.url} knows no bond token {token.hex()}")
+            raise ConfigError(f"chain.deployment: {self.node.url} knows no bond token {token.hex()}")
         held = sum(amount for held, amount in tokens_of(first.box) if held == token)
         if self.deployment.guard_of(first.box) is not Guard.MINTER or {held, issued["emissionAmount"]} != {BOND_SUPPLY}:
             raise ConfigError(

@@ -103,6 +103,10 @@ class Index:
             done.spent += spent
             done.created += (str(box.box_id) for box in created)
 
+    def add(self, sighting: Sighting) -> None:
+        """A box from before the base that the listing lacked."""
+        self._add(sighting)
+
     def undo(self) -> None:
         """Take back the tip; InvariantError at the base."""
         if not self._applied:

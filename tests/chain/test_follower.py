@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -15,7 +16,7 @@ from offchain import ERG, digest, signer
 from onchain import World, faulty, market
 
 from aihd.chain.explorer import Explorer
-from aihd.chain.follower import HISTORY, DeepForkError, Follower
+from aihd.chain.follower import COMPARE_EVERY, HISTORY, DeepForkError, Follower
 from aihd.chain.http import SourceError
 from aihd.chain.node import Node
 from aihd.chain.submitter import Intent
@@ -53,6 +54,9 @@ class Place:
             journal,
             lambda: self.posted,
         )
+
+    async def client_bonded(self) -> None:
+        await self.world.mined(self.client.open_bond(ERG, "http://127.0.0.1:1"))
 
     async def post(self, number: int) -> None:
         terms = TaskEscrow(
@@ -197,7 +201,7 @@ async def test_sync__when__the_node_goes_back__then__refused_and_the_other_node_
 
 
 @pytest.mark.asyncio
-async def test_sync__when__the_explorer_lists_what_is_spent__then__demoted_and_the_next_one_is_listed(
+async def test_sync__when__the_explorer_lists_what_is_spent__then__demoted_and_the_next_one_is_asked(
     place: Place,
 ) -> None:
     world = place.world
@@ -209,10 +213,9 @@ async def test_sync__when__the_explorer_lists_what_is_spent__then__demoted_and_t
         after = await listed(world.devnet.explorer_url + path)
         liar.lies[path] = {"items": before + after, "total": len(before + after)}
         view = await place.follower(explorers=(liar.url, world.devnet.explorer_url))
-        with pytest.raises(SourceError, match=f"{liar.url}: it lists box .*, which the node does not have"):
-            await view.sync()
-        assert [server.lies for server in view.explorer.servers] == [1, 0]
         await view.sync()
+        assert [server.lies for server in view.explorer.servers] == [1, 0]
+        assert "which the node does not have" in view.explorer.servers[0].reason
         new = await place.follower()
         await new.sync()
         assert await shown(view, place.posted) == await shown(new, place.posted)
@@ -232,7 +235,7 @@ async def test_sync__when__an_explorer_hides_boxes__then__named_and_nothing_is_m
     place: Place, kind: str, alone: bool
 ) -> None:
     world = place.world
-    await world.mined(place.client.open_bond(ERG, "http://127.0.0.1:1"))
+    await place.client_bonded()
     await place.post(1)
     trees = world.deployment.trees
     tree = {"wallet": CLIENT.tree, "escrows": trees[Guard.TASK], "bonds": trees[Guard.BOND]}[kind]
@@ -250,6 +253,65 @@ async def test_sync__when__an_explorer_hides_boxes__then__named_and_nothing_is_m
         await view.sync()
         await new.sync()
         assert await shown(view, place.posted) == await shown(new, place.posted)
+
+
+@pytest.mark.asyncio
+async def test_sync__when__the_node_s_index_lacks_boxes__then__an_explorer_finds_them_and_the_node_confirms(
+    place: Place,
+) -> None:
+    await place.client_bonded()
+    await place.post(1)
+    new = await place.follower()
+    await new.sync()
+    async with faulty(place.world.devnet.node_url) as poor:
+        poor.lies["/blockchain/box/unspent/byErgoTree"] = []
+        view = await place.follower(nodes=(poor.url,))
+        await view.sync()
+        assert await shown(view, place.posted) == await shown(new, place.posted)
+        assert [server.lies for server in view.explorer.servers] == [0]
+        place.world.chain.reorg(1)
+        await view.sync()
+        await new.sync()
+        assert await shown(view, place.posted) == await shown(new, place.posted)
+
+
+@pytest.mark.asyncio
+async def test_sync__when__no_explorer_answers__then__nobody_waits_for_it_and_it_is_asked_again_later(
+    place: Place,
+) -> None:
+    await place.post(1)
+    faults, chain = place.world.devnet.faults, place.world.chain
+    new = await place.follower()
+    await new.sync()
+    faults.switch("html-errors", True, "explorer")
+    view = await place.follower()
+    await view.sync()
+    assert await shown(view, place.posted) == await shown(new, place.posted)
+    assert view.explorer.servers[0].failures
+    faults.switch("html-errors", False, "explorer")
+    async with asyncio.timeout(20):
+        while view.explorer.servers[0].failures:
+            chain.mine()
+            await view.sync()
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.asyncio
+async def test_sync__when__an_explorer_begins_to_hide_boxes_later__then__it_is_noticed_within_an_hour(
+    place: Place,
+) -> None:
+    world = place.world
+    await place.post(1)
+    async with faulty(world.devnet.explorer_url) as liar:
+        view = await place.follower(explorers=(liar.url,))
+        await view.sync()
+        liar.lies[f"/api/v1/boxes/unspent/byErgoTree/{CLIENT.tree.hex()}"] = {"items": [], "total": 0}
+        world.chain.mine(COMPARE_EVERY - 1)
+        await view.sync()
+        assert view.explorer.servers[0].lies == 0
+        world.chain.mine()
+        await view.sync()
+        assert view.explorer.servers[0].lies == 1
 
 
 @pytest.mark.asyncio

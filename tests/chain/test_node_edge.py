@@ -193,9 +193,7 @@ async def test_submit__when__the_node_hangs__then__unknown_after_the_time_limit(
 
 
 @pytest.mark.asyncio
-async def test_unspent_by_tree__when__there_are_several_pages__then__every_box_once_but_for_the_known(
-    place: Place,
-) -> None:
+async def test_unspent_by_tree__when__there_are_several_pages__then__every_box_once(place: Place) -> None:
     chain = place.devnet.chain
     for count in (INDEX_PAGE // 2, INDEX_PAGE // 2 + 3):
         for _ in range(count):
@@ -204,8 +202,6 @@ async def test_unspent_by_tree__when__there_are_several_pages__then__every_box_o
     found = {str(s.box.box_id): s for s in await place.node.unspent_by_tree(YOU.tree)}
     assert len(found) == INDEX_PAGE + 3
     assert {(s.height, s.spent_by) for s in found.values()} == {(chain.height - 1, None), (chain.height, None)}
-    (last, *known) = found
-    assert [str(s.box.box_id) for s in await place.node.unspent_by_tree(YOU.tree, known)] == [last]
     assert await place.node.indexed() == chain.height
 
 

@@ -65,6 +65,11 @@ class Front:
 
     @property
     def is_calm(self) -> bool:
+        """Whether the node is well: what an explorer says or does not say may hold up nothing."""
+        return not self.wrong["node"] and not any("node" in apis for apis in self.faults.listed().values())
+
+    @property
+    def all_well(self) -> bool:
         return not self.faults.listed() and not any(self.wrong.values())
 
     def middleware(self, api: Api) -> Middleware:

@@ -140,9 +140,10 @@ class History:
         self.promises.disturbed()
 
     def switch(self, api: Api, name: str) -> None:
-        self.met.add("absent")
         self.felt[f"{api} {name}"] += 1
-        self.disturbed()
+        if api == "node":
+            self.met.add("absent")
+            self.disturbed()
         self.world.front.switch(api, name)
 
     def trouble(self, name: Trouble) -> None:

@@ -151,7 +151,7 @@ async def trouble(on: History, a: int, b: int) -> bool:
 
 async def calm(on: History, a: int, b: int) -> bool:
     """All is well again."""
-    if on.is_calm:
+    if on.is_calm and on.world.front.all_well:
         return False
     on.calm()
     return True
