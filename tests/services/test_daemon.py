@@ -185,6 +185,21 @@ async def test_run__when__dry__then__it_says_what_it_would_do_and_leaves_no_trac
 
 
 @pytest.mark.asyncio
+async def test_run__when__no_explorer_answers_while_it_starts__then__it_starts_and_claims(tmp_path: Path) -> None:
+    async with world(tmp_path, block_time=0.3, max_input=10_000, names=("node",), start=False) as stage:
+        (daemon,) = stage.daemons
+        source = tmp_path / "input.txt"
+        source.write_text("one two\n")
+        client, order = stage.client.client, Order(stage.services["text-digest"], ERG, 60, 240)
+        task_id = await client.post(order, source, {})
+        stage.devnet.faults.switch("html-errors", True, "explorer")
+        await daemon.start()
+        await daemon.ready()
+        await until(is_in(daemon, task_id, State.AWAITING_INPUT), 30)
+        assert "no explorer to compare with" in daemon.log.read_text()
+
+
+@pytest.mark.asyncio
 async def test_run__when__told_to_read_its_configuration_again__then__the_new_rules_hold_and_a_wrong_one_is_told(
     tmp_path: Path,
 ) -> None:
