@@ -47,6 +47,7 @@ from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
 from aihd.ops.web import ops_app, serve
 from aihd.services.bridge import Bridge
+from aihd.services.compare import Compare
 from aihd.services.engine import Engine, Service, guarded
 from aihd.services.execute import Execute, Runtime
 from aihd.services.indexer import Indexer
@@ -140,6 +141,7 @@ async def rehearse(settings: Settings) -> None:
 def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execute) -> list[Service]:
     """Everything that acts, in the order in which a task meets it. The one that looks comes before them all."""
     loops: list[Service] = [
+        Compare(engine),
         *_price(settings, engine, runtime),
         Watch(engine),
         Claim(engine, execute.ready),

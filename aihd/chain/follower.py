@@ -27,7 +27,7 @@ from aihd.chain.overlay import Overlay
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.core.index import Header, Index
 from aihd.core.life import Life, Sighting, read_life
-from aihd.errors import DependencyError, one_line
+from aihd.errors import DependencyError
 from aihd.protocol.boxes import Bond, On, TaskEscrow
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.store.journal import Journal
@@ -81,12 +81,11 @@ class Follower(ChainView):
         path = await self._path(tip)
         index = self._index
         if index is None or not await self._advance(index, path, tip) or self._wrong(index):
-            index = self._index = await self._list(tip)
+            self._index = await self._list(tip)
             self._older.clear()
             self._compared = None
         self._keep(path)
         self._tip = tip
-        await self._compare(index)
         return tip
 
     def accept_fork(self) -> None:
@@ -198,48 +197,47 @@ class Follower(ChainView):
 
     # -- explorers
 
-    async def _compare(self, index: Index) -> None:
-        """Hold an explorer against the index when it is time, if one answers; what goes wrong in it holds up nothing."""
-        due = self._compared is None or index.tip.height >= self._compared + COMPARE_EVERY
-        if not due or not self.explorer.rested:
-            return
-        try:
-            while not await self._agrees(index) and self.explorer.rested:
-                pass  # the next one
-        except SourceError as error:
-            log.warning("no explorer to compare with", error=one_line(error))
+    async def compare(self) -> None:
+        """Hold what is known against an explorer, when it is time and one may answer. SourceError when it does not.
 
-    async def _agrees(self, index: Index) -> bool:
-        """Whether the explorer that is asked first shows what is known. What it has found beside, and the node confirms, is taken in."""
-        state = await self.explorer.state()
-        branch = {header.height: header.id for header in self._headers.values()}
-        if branch.get(state.height, b"").hex() != state.block:
+        What it shows beside, and the node confirms, is taken in. One that hides boxes or shows what is spent is demoted, and the next
+        one is asked.
+        """
+        height = self._known.tip.height
+        due = self._compared is None or height >= self._compared + COMPARE_EVERY
+        while due and self.explorer.rested:
+            due = not await self._agrees()
+            self._compared = height
+
+    async def _agrees(self) -> bool:
+        """Whether the explorer that is asked first shows what is known now; blocks may come meanwhile."""
+        index, state = self._known, await self.explorer.state()
+        at = self._headers.get(state.height)
+        if at is None or at.id.hex() != state.block:
             raise self.explorer.blame(
                 f"it is at block {state.block} of height {state.height}, which the node does not show"
             )
+        known = {tree: _heights(index, tree) for tree in self._listed_trees}
         wrong: list[str] = []
-        for tree in self._listed_trees:
-            known = {str(box.box_id) for box in index.unspent(tree)}
-            shown, others = await self.explorer.unspent_but(tree, known)
-            old = (index.box(key) for key in known - shown)
-            wrong += [f"it hides box {s.box.box_id}" for s in old if s and s.height and s.height <= state.height]
+        for tree, heights in known.items():
+            shown, others = await self.explorer.unspent_but(tree, heights)
+            wrong += [f"it hides box {key}" for key, h in heights.items() if key not in shown and h <= state.height]
             for sighting in others:
                 wrong += await self._judged(index, sighting, state.height)
         if await self.explorer.state() != state:
             raise MovedError(f"{self.explorer.url} went on while it was read")
-        self._compared = index.tip.height
         if wrong:
-            log.warning(
-                "an explorer is wrong", error=str(self.explorer.demote(f"{wrong[0]}, and {len(wrong) - 1} others"))
-            )
+            lie = self.explorer.demote(f"{wrong[0]}, and {len(wrong) - 1} others")
+            log.warning("an explorer is wrong", error=str(lie))
         return not wrong
 
     async def _judged(self, index: Index, sighting: Sighting, height: int) -> list[str]:
-        """Take in a box that an explorer at a height shows and the index lacks, or say why not; nothing where it was spent since."""
+        """Take in a box that an explorer at a height shows and the index lacked, or say why not; nothing where it was spent since."""
         box_id = str(sighting.box.box_id)
         if await self.node.box(box_id) is not None:
-            log.warning("an explorer knows a box that the node's index lacks", box=box_id)
-            index.add(sighting)
+            if index is self._index and index.box(box_id) is None:
+                log.warning("an explorer knows a box that the node's index lacks", box=box_id)
+                index.add(sighting)
             return []
         fate = await self.node.fate(box_id)
         spent = await self.node.mined_at(fate.spent_by) if fate and fate.spent_by else None
@@ -290,3 +288,9 @@ class Follower(ChainView):
         """Whether the effect of a transaction, mined at `height` as far as the journal knows, is in the index."""
         before = height is not None and height <= index.base.height
         return before or tx_id in self._older or index.mined_at(tx_id) is not None
+
+
+def _heights(index: Index, tree: bytes) -> dict[str, int]:
+    """The unspent boxes under a tree, each with the height of its block."""
+    sightings = (index.box(str(box.box_id)) for box in index.unspent(tree))
+    return {str(s.box.box_id): s.height for s in sightings if s is not None and s.height is not None}

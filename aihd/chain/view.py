@@ -152,6 +152,9 @@ class ChainView:
         """Bring what this view remembers up to the tip; a view that remembers nothing only looks."""
         return await self.tip()
 
+    async def compare(self) -> None:
+        """Hold what is remembered against another source. Here nothing is."""
+
     def doubt(self, box_id: str) -> None:
         """The node does not have a box that was read. Here nothing is remembered that could be wrong."""
 

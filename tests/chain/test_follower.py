@@ -214,6 +214,7 @@ async def test_sync__when__the_explorer_lists_what_is_spent__then__demoted_and_t
         liar.lies[path] = {"items": before + after, "total": len(before + after)}
         view = await place.follower(explorers=(liar.url, world.devnet.explorer_url))
         await view.sync()
+        await view.compare()
         assert [server.lies for server in view.explorer.servers] == [1, 0]
         assert "which the node does not have" in view.explorer.servers[0].reason
         new = await place.follower()
@@ -246,6 +247,7 @@ async def test_sync__when__an_explorer_hides_boxes__then__named_and_nothing_is_m
         explorers = (liar.url,) if alone else (liar.url, world.devnet.explorer_url)
         view = await place.follower(explorers=explorers)
         await view.sync()
+        await view.compare()
         assert [server.lies for server in view.explorer.servers] == [1, 0][: len(explorers)]
         assert "it hides box" in view.explorer.servers[0].reason
         assert await shown(view, place.posted) == await shown(new, place.posted)
@@ -267,10 +269,12 @@ async def test_sync__when__the_node_s_index_lacks_boxes__then__an_explorer_finds
         poor.lies["/blockchain/box/unspent/byErgoTree"] = []
         view = await place.follower(nodes=(poor.url,))
         await view.sync()
+        await view.compare()
         assert await shown(view, place.posted) == await shown(new, place.posted)
         assert [server.lies for server in view.explorer.servers] == [0]
         place.world.chain.reorg(1)
         await view.sync()
+        await view.compare()
         await new.sync()
         assert await shown(view, place.posted) == await shown(new, place.posted)
 
@@ -280,19 +284,21 @@ async def test_sync__when__no_explorer_answers__then__nobody_waits_for_it_and_it
     place: Place,
 ) -> None:
     await place.post(1)
-    faults, chain = place.world.devnet.faults, place.world.chain
+    faults = place.world.devnet.faults
     new = await place.follower()
     await new.sync()
     faults.switch("html-errors", True, "explorer")
     view = await place.follower()
     await view.sync()
     assert await shown(view, place.posted) == await shown(new, place.posted)
+    with pytest.raises(SourceError):
+        await view.compare()
     assert view.explorer.servers[0].failures
+    await view.compare()  # it rests, and is not asked
     faults.switch("html-errors", False, "explorer")
     async with asyncio.timeout(20):
         while view.explorer.servers[0].failures:
-            chain.mine()
-            await view.sync()
+            await view.compare()
             await asyncio.sleep(0.2)
 
 
@@ -305,12 +311,15 @@ async def test_sync__when__an_explorer_begins_to_hide_boxes_later__then__it_is_n
     async with faulty(world.devnet.explorer_url) as liar:
         view = await place.follower(explorers=(liar.url,))
         await view.sync()
+        await view.compare()
         liar.lies[f"/api/v1/boxes/unspent/byErgoTree/{CLIENT.tree.hex()}"] = {"items": [], "total": 0}
         world.chain.mine(COMPARE_EVERY - 1)
         await view.sync()
+        await view.compare()
         assert view.explorer.servers[0].lies == 0
         world.chain.mine()
         await view.sync()
+        await view.compare()
         assert view.explorer.servers[0].lies == 1
 
 
