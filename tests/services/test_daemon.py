@@ -122,9 +122,9 @@ async def test_run__when__told_to_stop_while_a_service_runs__then__drains_and_at
         task = task_of(daemon, task_id)
         assert task is not None and task.where is Where.CLAIMED
 
-        # Started again while the explorer is gone, with an open task at hand: one line, and try again later.
+        # Started again while the node is gone, with an open task at hand: one line, and try again later.
         settings = daemon.config.read_text()
-        daemon.config.write_text(settings.replace(stage.devnet.explorer_url, f"http://127.0.0.1:{free_port()}"))
+        daemon.config.write_text(settings.replace(stage.devnet.node_url, f"http://127.0.0.1:{free_port()}"))
         before = len(daemon.log.read_text())
         await daemon.start()
         assert await asyncio.wait_for(daemon.process.wait(), 30) == Exit.TEMPORARY
@@ -196,7 +196,7 @@ async def test_run__when__no_explorer_answers_while_it_starts__then__it_starts_a
         await daemon.start()
         await daemon.ready()
         await until(is_in(daemon, task_id, State.AWAITING_INPUT), 30)
-        assert "no explorer to compare with" in daemon.log.read_text()
+        await until(lambda: "no explorer to compare with" in daemon.log.read_text(), 30)
 
 
 @pytest.mark.asyncio
