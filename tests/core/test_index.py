@@ -318,3 +318,19 @@ def test_typed__when__a_box_stands_under_the_guard_but_is_malformed__then__left_
     for _ in range(2):
         assert [(on.id, on.content) for on in index.typed(TaskEscrow)] == [(key(escrow(0)), TERMS)]
     assert index.box(key(bare)) == seen(bare)
+
+
+def test_add__when__the_listing_lacked_a_box__then__as_if_it_had_been_listed_and_no_undo_takes_it_away() -> None:
+    late, spender = escrow("late"), digest("spender").hex()
+    index = Index(DEPLOYMENT, WALLET, BASE, [])
+    index.add(seen(late))
+    whole = Index(DEPLOYMENT, WALLET, BASE, [seen(late)])
+    for each in (index, whole):
+        assert [on.id for on in each.typed(TaskEscrow)] == [key(late)]
+        block = Block(Header(101, digest("block"), BASE.id), (Mined(spender, (key(late),), ()),))
+        each.apply(block)
+        spent = each.box(key(late))
+        assert spent is not None and spent.spent_by == spender
+        each.undo()
+        assert each.box(key(late)) == seen(late)
+        assert each.of_task(bytes(late.box_id)) == [seen(late)]
