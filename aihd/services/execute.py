@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -32,7 +32,10 @@ from aihd.services.engine import Engine, Service, guarded
 log = structlog.get_logger()
 
 TRIES: Final = 3  # runs of a task, if each of them breaks off
-ATTEMPT: Final = "execution"  # where the status shows what ails the attempts
+# Where the status shows what ails the attempts, instances that could not be stopped, and those that could not be looked for.
+ATTEMPT: Final = "execution"
+INSTANCES: Final = "instances"
+LEFT: Final = "instances left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class Execute(Service):
         self._broken_off: Counter[bytes] = Counter()  # runs of a task that the connection to nodo did not survive
         self._starting = self._starts = 0  # how many are under way, and how many there were
         self._strays_until = 0.0  # loop time until which an instance may come up that nobody waits for
+        self._unstopped: set[str] = set()  # tokens of instances that may still run, since their stop failed
+        self._stop_again = 0.0  # loop time from which on that is tried again
+        self._stopping: asyncio.Task[bool] | None = None
 
     @property
     def running(self) -> int:
@@ -94,6 +100,8 @@ class Execute(Service):
         """Stop what runs; its tasks are taken up again at the next start."""
         for running in (*self._running.values(), *self._fetching.values()):
             running.cancel()
+        if self._stopping is not None:
+            self._stopping.cancel()
         await self.drained()
 
     async def recover(self) -> None:
@@ -122,13 +130,14 @@ class Execute(Service):
             return set(await asyncio.to_thread(instances_of, runtime.nodo_database, runtime.client_id))
         except AihdError as error:
             # Not a reason to stay down: what we owe on the chain does not wait for nodo.
-            self.engine.health["instances"] = f"instances that may be left cannot be looked for: {one_line(error)}"
+            self.engine.health[LEFT] = f"instances that may be left cannot be looked for: {one_line(error)}"
             return set()
 
     async def step(self) -> None:
         self._cancel_ended()
         self._pick_up()
         await self._stop_strays()
+        self._stop_unstopped()
         await super().step()
 
     def _pick_up(self) -> None:
@@ -154,6 +163,17 @@ class Execute(Service):
             await self._stop(token)
         if last:
             self._strays_until = 0.0
+
+    def _stop_unstopped(self) -> None:
+        """What could not be stopped is tried again now and then, beside everything else: it goes on costing."""
+        busy = self._stopping is not None and not self._stopping.done()
+        if self._unstopped and not busy and asyncio.get_running_loop().time() >= self._stop_again:
+            again = guarded(self.engine, "stopping", self._stop_all(sorted(self._unstopped)))
+            self._stopping = self._group.create_task(again, name="stop instances")
+
+    async def _stop_all(self, tokens: Iterable[str]) -> None:
+        for token in tokens:
+            await self._stop(token)
 
     def _cancel_ended(self) -> None:
         """An execution whose task is over (deadline passed, claim reorganised away to a rival) is stopped."""
@@ -321,14 +341,23 @@ class Execute(Service):
         return Job(instance.token, instance.slots, template, stored, max(1.0, seconds), limit)
 
     async def _stop(self, token: str) -> None:
-        """Stop an instance for sure. If that fails, status says so: it goes on costing."""
+        """Stop an instance for sure. If that fails, status says so, and it is tried again."""
+        health = self.engine.health
         try:
             reach("stop service: before")
             await self._runtime.gateway.stop_service_confirmed(token, database=self._runtime.nodo_database)
             reach("stop service: after")
         except AihdError as error:
             log.error("an instance may still run", error=one_line(error))
-            self.engine.health["instances"] = f"an instance may still run: {one_line(error)}"
+            health[INSTANCES] = f"an instance may still run: {one_line(error)}"
+            self._unstopped.add(token)
+            self._stop_again = asyncio.get_running_loop().time() + self._runtime.retry_after
+            return
+        if token in self._unstopped:
+            self._unstopped.discard(token)
+            log.info("an instance that went on is stopped", token=token)
+        if not self._unstopped:
+            health.pop(INSTANCES, None)
 
     def _write_receipt(
         self, task: Task, stored: StoredInput, seed: bytes, output_hash: bytes, size: int, warning: str

@@ -128,8 +128,13 @@ class Daemon:
     async def _quiet(self, life: _Life) -> None:
         """Wait until no input is fetched, and nothing runs but what a slow service holds: what comes next must not hang on the clock."""
         execute = life.execute
+
+        def busy() -> bool:
+            stopping = execute._stopping is not None and not execute._stopping.done()
+            return bool(execute._fetching) or stopping or execute.running > self._gateway.waiting
+
         async with asyncio.timeout(20):
-            while (execute._fetching or execute.running > self._gateway.waiting) and not life.holder.done():
+            while busy() and not life.holder.done():
                 await asyncio.sleep(0.001)
         if life.holder.done():
             with suppress(asyncio.CancelledError):

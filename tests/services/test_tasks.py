@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -476,6 +478,31 @@ async def test_start__when__nodo_answers_too_late__then__its_instance_is_stopped
     await stage.node.work(lambda: stage.state(task_id) is State.RELEASED)
     await until(lambda: not instances_of(stage.gateway.database, execute._runtime.client_id))
     assert "execution" not in stage.node.engine.health
+
+
+@pytest.mark.asyncio
+async def test_stop__when__nodo_refuses_it__then__told_and_tried_until_the_instance_is_gone(stage: Place) -> None:
+    """A trigger keeps nodo from taking the row out of its database, as a full disk would."""
+    execute, health = stage.node.execute, stage.node.engine.health
+    execute._runtime = replace(execute._runtime, retry_after=0.0)
+    task_id = await stage.claimed()
+    await stage.client.deliver(task_id)
+    database = stage.gateway.database
+    with closing(sqlite3.connect(database, isolation_level=None)) as busy:
+        await until(lambda: stage.state(task_id) is State.READY)
+        await stage.node.turn()
+        await until(lambda: len(instances_of(database, execute._runtime.client_id)) == 1)
+        busy.execute("CREATE TRIGGER stays BEFORE DELETE ON local_instances BEGIN SELECT RAISE(ABORT, 'stays'); END")
+        await execute.drained()
+        assert stage.state(task_id) is State.EXECUTED
+        assert "an instance may still run" in health["instances"]
+        await stage.node.turn()
+        await until(lambda: execute._stopping is not None and execute._stopping.done())
+        assert "an instance may still run" in health["instances"]
+        busy.execute("DROP TRIGGER stays")
+    await stage.node.turn()
+    await until(lambda: "instances" not in health)
+    assert not instances_of(database, execute._runtime.client_id)
 
 
 @pytest.mark.asyncio
