@@ -27,7 +27,8 @@ REORG: Final = 0.16  # chance per block: with 1 to 6 blocks each time, about thr
 DEEPEST: Final = 6
 EXPLORER: Final = ("lag", "frozen-cache", "half-pages", "unordered", "html-errors", "twice", "forged", "down")
 FAULT: Final = 0.1  # chance per block that the explorer begins to fail, or stops
-AWAY: Final = (30, 85)  # blocks of the game in which the first daemon is down: longer than a window
+AWAY_FROM: Final = 30  # block of the game from which on the first daemon goes down, in the middle of its work
+AWAY_FOR: Final = 55  # blocks: longer than a window
 PATIENCE: Final = 600
 
 MARKS = (2, 3, 4, 5, 5, 5)  # with more bad ones than that, nobody has the score that the next task asks for
@@ -60,6 +61,7 @@ class Game:
     mined: int = 0
     replaced: int = 0
     met: Counter[str] = field(default_factory=Counter)
+    left: int | None = None  # block at which the first daemon went down
 
     async def play(self) -> None:
         """All of it; AssertionError where a promise is broken."""
@@ -69,7 +71,7 @@ class Game:
                 break
             self._weather()
             self._post()
-            await self._round(away=number in range(*AWAY))
+            await self._round(away=self._is_away(number))
             self._block()
         self.world.front.calm()
         self.world.gateway.trouble(None)
@@ -123,6 +125,15 @@ class Game:
         life, ledger = self.world.ground.life(job.id), self.world.chain.ledger
         spent = ledger.spender(job.id.hex()) if life.claimed is None else life.claimed_spent_by
         return spent is None
+
+    def _is_away(self, number: int) -> bool:
+        """It leaves with two tasks claimed, so that a reorg does not easily take both from it."""
+        lives = [self.world.ground.life(job.id) for job in self.world.client.jobs]
+        claimed = [life.claimed for life in lives if life.claimed is not None and life.claimed_spent_by is None]
+        held = sum(on.content.node == self.seats[0].key for on in claimed)
+        if self.left is None and number >= AWAY_FROM and held >= 2:
+            self.left = number
+        return self.left is not None and number < self.left + AWAY_FOR
 
     async def _round(self, *, away: bool = False) -> None:
         """Everybody's turn."""
