@@ -27,6 +27,7 @@ from aihd.chain.signer import Signer
 from aihd.chain.submitter import Submitter
 from aihd.client.ranking import funders
 from aihd.config import Settings, required
+from aihd.config_values import SECONDS_PER_BLOCK
 from aihd.core.signing import Spending
 from aihd.core.task import Limits, Stage
 from aihd.errors import ConfigError
@@ -273,7 +274,7 @@ async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) ->
         settings.nodo.start_timeout,
         CONNECT_FOR,
         settings.policy.max_output,
-        settings.chain.seconds_per_block,
+        SECONDS_PER_BLOCK[settings.chain.network],
         _adapters(settings, gateway, session),
     )
 

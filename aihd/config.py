@@ -70,11 +70,6 @@ class Chain(Section):
     final_depth: Annotated[Whole, Field(ge=1, le=720)] = 10
     deployment: File | None = None
 
-    @property
-    def seconds_per_block(self) -> float:
-        """How far apart blocks are meant to come; on the devnet, at the most."""
-        return {"mainnet": 120.0, "testnet": 45.0, "devnet": 1.0}[self.network]
-
     @model_validator(mode="after")
     def _explorer_of_the_same_chain(self) -> Self:
         if self.network != "mainnet" and _MAINNET_EXPLORER in self.explorer_urls:

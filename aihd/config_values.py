@@ -9,7 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from ergo_lib_python.chain import Address
@@ -151,3 +151,7 @@ Addresses = Annotated[tuple[Annotated[str, AfterValidator(_address)], ...], Befo
 TokenId = Annotated[str, AfterValidator(_token_id)]
 EndpointUrl = Annotated[Url, AfterValidator(_endpoint)]
 Network = Literal["mainnet", "testnet", "devnet"]
+
+
+SECONDS_PER_BLOCK: Final = {"mainnet": 120.0, "testnet": 45.0, "devnet": 1.0}
+"""How far apart blocks are meant to come; on the devnet, at the most."""

@@ -79,8 +79,7 @@ class Follower(ChainView):
         """Bring everything up to the tip that the node shows. SourceError when the node is behind, DeepForkError as said above."""
         tip = await self.tip()
         path = await self._path(tip)
-        index = self._index
-        if index is None or not await self._advance(index, path, tip) or self._wrong(index):
+        if self._index is None or not await self._advance(self._index, path, tip) or self._wrong(self._index):
             self._index = await self._list(tip)
             self._older.clear()
             self._compared = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from aihd.config import Settings
+from aihd.config_values import SECONDS_PER_BLOCK
 from aihd.core import policy
 from aihd.errors import AihdError, DependencyError, one_line
 from aihd.execution.template import Template
@@ -65,7 +66,7 @@ def _not_one(service: Template, found: Collection[LocalService], local: Collecti
 
 def _terms(settings: Settings, service: Template) -> policy.Terms:
     least = settings.policy.min_payment if service.min_payment is None else service.min_payment
-    return policy.Terms(least, math.ceil(service.expected_duration / settings.chain.seconds_per_block))
+    return policy.Terms(least, math.ceil(service.expected_duration / SECONDS_PER_BLOCK[settings.chain.network]))
 
 
 class Stock(Service):

@@ -197,6 +197,7 @@ async def test_run__when__no_explorer_answers_while_it_starts__then__it_starts_a
         await daemon.ready()
         await until(is_in(daemon, task_id, State.AWAITING_INPUT), 30)
         await until(lambda: "no explorer to compare with" in daemon.log.read_text(), 30)
+        assert daemon.process.returncode is None
 
 
 @pytest.mark.asyncio
