@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from aihd.core.life import Sighting
 from aihd.errors import InvariantError
+from aihd.protocol.blocks import Mined
 from aihd.protocol.box import CONTENT, Box, Odd
 from aihd.protocol.boxes import Content, On
 from aihd.protocol.codec import BoxError
@@ -36,15 +37,6 @@ class Header:
     height: int
     id: bytes
     parent: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Mined:
-    """A transaction of a block: its id, the ids of the boxes that it spends, and those of its outputs that are of interest."""
-
-    id: str
-    inputs: tuple[str, ...]
-    outputs: tuple[Box | Odd, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ergo_lib_python.chain import ErgoBox
 
 from aihd.protocol.hashes import blake2b256
 from aihd.protocol.panics import contained
-from aihd.protocol.shapes import ShapeError, hexed, hexed_any, listed, mapped, whole
+from aihd.protocol.shapes import hexed, hexed_any, listed, mapped, whole
 from aihd.protocol.wire import Reader, WireError, constant_at, is_constant, vlq
 
 MAX_LONG: Final = 2**63 - 1
@@ -94,16 +94,10 @@ def box_of_json(raw: Any, trees: Collection[bytes] = ()) -> Box | Odd:
     ShapeError where a field is missing or of another kind, ForgedError where the bytes do not have the id.
     """
     fields = mapped(raw)
-    box_id, tree = hexed(fields, "boxId", 32), hexed_any(fields, "ergoTree")
-    value, height = whole(fields, "value", 0, MAX_LONG), whole(fields, "creationHeight", 0, MAX_HEIGHT)
-    tokens = tuple(
-        (hexed(asset, "tokenId", 32), whole(asset, "amount", 0, MAX_LONG))
-        for asset in map(mapped, listed(fields, "assets"))
-    )
-    registers, dense = _registers(fields)
+    box_id, (value, tree, height, tokens, registers) = hexed(fields, "boxId", 32), fields_of(fields)
     tx_id, index = hexed(fields, "transactionId", 32), whole(fields, "index", 0, 2**16 - 1)
     data = _bytes_of(value, tree, height, tokens, registers, tx_id, index)
-    if blake2b256(data) != box_id or not dense:
+    if blake2b256(data) != box_id or not _dense(fields):
         raise ForgedError(f"box {box_id.hex()} is not what it says")
     shared = next((known for known in trees if known == tree), tree)
     kind = _oddity(value, tokens, registers, len(data))
@@ -157,9 +151,7 @@ SIZE: Final = "more bytes than a box may have"
 CONTENT: Final = "not what its script asks for"
 
 
-def _oddity(
-    value: int, tokens: tuple[tuple[bytes, int], ...], registers: tuple[bytes, ...], size: int
-) -> str | None:
+def _oddity(value: int, tokens: tuple[tuple[bytes, int], ...], registers: tuple[bytes, ...], size: int) -> str | None:
     if not 0 < value <= MAX_LONG or not all(0 < amount <= MAX_LONG for _, amount in tokens):
         return AMOUNT
     if len(tokens) > MAX_TOKENS:
@@ -171,12 +163,29 @@ def _oddity(
     return None
 
 
-def _registers(fields: Mapping[str, Any]) -> tuple[tuple[bytes, ...], bool]:
-    """The registers from R4 on, and whether none between them is left out: an explorer leaves out what it cannot show."""
-    raw = mapped(fields.get("additionalRegisters"))
-    names = [f"R{number}" for number in range(4, 4 + len(raw))]
-    found = tuple(_register(raw, name) for name in sorted(raw))
-    return found, sorted(raw) == names
+Fields = tuple[int, bytes, int, tuple[tuple[bytes, int], ...], tuple[bytes, ...]]
+
+
+def fields_of(fields: Mapping[str, Any]) -> Fields:
+    """Value, script, creation height, tokens and registers of an output in JSON, as they are; ShapeError where one is missing or odd."""
+    tokens = tuple(
+        (hexed(asset, "tokenId", 32), whole(asset, "amount", 0, MAX_LONG))
+        for asset in map(mapped, listed(fields, "assets"))
+    )
+    registers = mapped(fields.get("additionalRegisters"))
+    return (
+        whole(fields, "value", 0, MAX_LONG),
+        hexed_any(fields, "ergoTree"),
+        whole(fields, "creationHeight", 0, MAX_HEIGHT),
+        tokens,
+        tuple(_register(registers, name) for name in sorted(registers)),
+    )
+
+
+def _dense(fields: Mapping[str, Any]) -> bool:
+    """Whether no register between R4 and the last is left out: an explorer leaves out what it cannot show."""
+    names = sorted(mapped(fields.get("additionalRegisters")))
+    return names == [f"R{number}" for number in range(4, 4 + len(names))]
 
 
 def _register(raw: Mapping[str, Any], name: str) -> bytes:
@@ -213,6 +222,3 @@ def _bytes_of(
 def _count(items: tuple[object, ...]) -> bytes:
     # 255 is the most that a box can have; of more there is no box, and no hash will fit.
     return bytes([min(len(items), 255)])
-
-
-__all__ = ["Box", "ForgedError", "Odd", "ShapeError", "box_of", "box_of_bytes", "box_of_json"]

@@ -26,7 +26,6 @@ from aihd.protocol.boxes import (
     Rating,
     Receipt,
     TaskEscrow,
-    tokens_of,
 )
 from aihd.protocol.codec import BoxError
 from aihd.protocol.hashes import blake2b256

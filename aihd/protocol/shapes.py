@@ -85,5 +85,7 @@ def text(raw: Mapping[str, Any], name: str) -> str:
 
 
 def _short(value: Any) -> str:
-    shown = ascii(value) if isinstance(value, str | int | float | bool | None) else f"{type(value).__name__} {len(value)}"
+    shown = (
+        ascii(value) if isinstance(value, str | int | float | bool | None) else f"{type(value).__name__} {len(value)}"
+    )
     return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"
