@@ -244,6 +244,14 @@ class Chain:
         self.restart()
         self._readmit(PoolTx(view, self._now()) for view in saved.waiting)
 
+    def follow(self, blocks: Sequence[Block]) -> None:
+        """Becomes the line of these blocks, which another chain with the same first block has; what waits is checked anew."""
+        self.main.follow(blocks)
+        for block in self.blocks:
+            if block.block_id not in self._known:
+                self._register(block)
+        self._readmit(self.pool.clear())
+
     def _mine_one(self) -> Block:
         builder = self._builder()
         for entry in self.pool.heaviest_first():
