@@ -21,7 +21,7 @@ from ergo_lib_python.transaction import Transaction, TxId
 from aihd.chain.appkit import Appkit
 from aihd.devnet.blocks import Block, blake2b, make_block
 from aihd.devnet.builder import Builder, collects_fees
-from aihd.devnet.faucet import Faucet
+from aihd.devnet.faucet import Coin, Faucet
 from aihd.devnet.history import History
 from aihd.devnet.judge import Judge, Ruling
 from aihd.devnet.ledger import Ledger
@@ -191,6 +191,15 @@ class Chain:
         UsageError for an address of another network, something that is no tree, or an amount that fits no box.
         """
         return self.submit(self._faucet.payment(self, address_or_tree, nano_erg))
+
+    def issue(self, name: str, amount: int, decimals: int, *, to: str | None = None, description: str = "") -> str:
+        """Issues a token by EIP-4 from the faucet's money and gives its id; the transaction waits in the mempool.
+
+        `amount`: of the smallest unit. `to`: an address or a tree, else the faucet has it. UsageError as for `faucet`.
+        """
+        tx = self._faucet.issue(self, Coin(name, amount, decimals, description), to)
+        self.submit(tx)
+        return str(tx.inputs[0].box_id)
 
     # -- blocks -------------------------------------------------------------------------------------------------
 
