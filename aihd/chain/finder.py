@@ -6,7 +6,7 @@ it says is unspent is asked of a node (`aihd/chain/lives.py`).
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Protocol
 
@@ -98,7 +98,7 @@ def check_tree(server: Server, raw: dict[str, Any], tree: bytes) -> None:
         raise LieError(f"{server.url} lists box {raw['boxId'][:64]} under a script that it was not asked for")
 
 
-def spender_of(raw: dict[str, Any]) -> str | None:
+def spender_of(raw: Mapping[str, Any]) -> str | None:
     """The transaction that spent a box, by a finder."""
     return None if raw.get("spentTransactionId") is None else hexed(raw, "spentTransactionId", 32).hex()
 

@@ -218,7 +218,7 @@ class Follower(ChainView):
         if tip.height - base.height > CATCH_UP:
             finder.no_use(server, f"it is at height {listing.height}, the chain is at {tip.height}")
         taken, odd, _ = await self._resolved(listing)
-        listed = [*listing.found, *taken, *listing.odd, *odd]
+        listed: list[Sighting | Odd] = [*listing.found, *taken, *listing.odd, *odd]
         mine = [
             bond for bond in self._typed(Bond, (s.box for s in listing.found)) if bond.content.node == self._wallet[3:]
         ]
@@ -391,7 +391,7 @@ class Follower(ChainView):
         return [] if since else [f"it lists box {box_id}, which the node does not have"]
 
     async def _resolved(self, listing: Listing) -> tuple[list[Sighting], list[Odd], list[str]]:
-        """What a node shows of the boxes that a finder could not show: those of use, odd ones, and sentences about the finder's own faults."""
+        """What a node shows of the boxes that a finder could not show: those of use, odd ones, and sentences about the finder's faults."""
         taken, odd, wrong = list[Sighting](), list[Odd](), list[str]()
         for box_id, tree in listing.doubtful:
             if box_id in self._odd:

@@ -70,7 +70,8 @@ def _passing(status: int) -> bool:
     return status >= 500 or status == 429
 
 
-def _retry(error: Exception) -> bool:
+def is_passing(error: Exception) -> bool:
+    """Whether asking again at once may help."""
     return isinstance(error, SourceError) and error.passing
 
 
@@ -115,6 +116,11 @@ class Server:
         return self.whole.reason
 
     @property
+    def rests_until(self) -> float:
+        """Monotonic time."""
+        return self.whole.until
+
+    @property
     def rests(self) -> bool:
         return self.whole.lasts
 
@@ -122,7 +128,7 @@ class Server:
         """Whether it is asked last for a kind of question."""
         return self.rests or (about in self.unfit and self.unfit[about].lasts)
 
-    def worked(self, about: str) -> None:
+    def worked(self, about: str = "") -> None:
         self.whole.failures = 0
         self.unfit.pop(about, None)
 
@@ -171,22 +177,9 @@ class JsonSource:
     about = ""
 
     def __init__(self, session: aiohttp.ClientSession, urls: Sequence[str]) -> None:
-        self._given = session
-        self._own: aiohttp.ClientSession | None = None
+        self._session = session
         self.servers = tuple(Server(url.rstrip("/")) for url in urls)
         self._best = self.servers[0] if self.servers else None
-
-    @property
-    def _session(self) -> aiohttp.ClientSession:
-        """A session over the given one's connections that unpacks nothing by itself and keeps no cookies."""
-        if self._own is None:
-            self._own = aiohttp.ClientSession(
-                connector=self._given.connector,
-                connector_owner=False,
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return self._own
 
     @property
     def url(self) -> str:
@@ -228,7 +221,7 @@ class JsonSource:
         except MissingError:
             return None
 
-    @stamina.retry(on=_retry, attempts=3, timeout=10, wait_initial=0.2, wait_max=2)
+    @stamina.retry(on=is_passing, attempts=3, timeout=10, wait_initial=0.2, wait_max=2)
     async def from_one(self, about: str, work: Callable[[Server], Awaitable[T]]) -> T:
         """What `work` gets from one server, the next one being tried where it raises SourceError; the most telling of these errors."""
         errors: list[SourceError] = []
@@ -314,7 +307,7 @@ class JsonSource:
     async def each(self, ask: Ask[T]) -> list[tuple[Server, T]]:
         """The answers of all servers that do not rest (of all, if all do), in their order; SourceError when there is none."""
         asked = [server for server in self.servers if not server.rests] or list(self.servers)
-        answers = await asyncio.gather(*(self._tried(server, ask) for server in asked))
+        answers = await asyncio.gather(*(_tried(self.of(server, ask)) for server in asked))
         good = [
             (server, answer)
             for server, answer in zip(asked, answers, strict=True)
@@ -324,12 +317,6 @@ class JsonSource:
             errors = [answer for answer in answers if isinstance(answer, SourceError)]
             raise errors[0] if errors else SourceError(f"there is no {self.kind} that could be asked", 404)
         return good
-
-    async def _tried(self, server: Server, ask: Ask[T]) -> T | SourceError | None:
-        try:
-            return await self.of(server, ask)
-        except SourceError as error:
-            return error
 
     # -- plain JSON, for those who look at single fields
 
@@ -382,6 +369,7 @@ class JsonSource:
                 json=ask.body,
                 timeout=limit,
                 allow_redirects=False,
+                auto_decompress=False,
                 headers={"Accept-Encoding": "gzip"},
             ) as response:
                 status = response.status
@@ -390,6 +378,13 @@ class JsonSource:
             # ValueError: aiohttp's own, for headers and addresses that are none.
             raise SourceError(f"{server.url} gave no answer: {one_line(error, 150)}") from error
         return status, _json(server, ask, status, body)
+
+
+async def _tried(answer: Awaitable[T | None]) -> T | SourceError | None:
+    try:
+        return await answer
+    except SourceError as error:
+        return error
 
 
 class MissingError(SourceError):

@@ -13,10 +13,22 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 import aiohttp
+import stamina
 from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.finder import TOP, Issued, Listing, boxes_of, check_tree, issued_of, spender_of
-from aihd.chain.http import BLOCK, LARGE, Ask, JsonSource, LieError, MissingError, Server, SourceError, UnfitError
+from aihd.chain.http import (
+    BLOCK,
+    LARGE,
+    Ask,
+    JsonSource,
+    LieError,
+    MissingError,
+    Server,
+    SourceError,
+    UnfitError,
+    is_passing,
+)
 from aihd.core.index import Block, Header
 from aihd.core.life import Sighting
 from aihd.errors import one_line
@@ -59,14 +71,6 @@ class Look:
     server: Server
     info: NodeInfo
     heads: tuple[Head, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """Height of the block that holds a box, and the id of the transaction that spent it."""
-
-    height: int
-    spent_by: str | None
 
 
 class Answer(StrEnum):
@@ -156,6 +160,7 @@ class Node(JsonSource):
         """The best of what the nodes show (see `look`)."""
         return (await self.look()).info
 
+    @stamina.retry(on=is_passing, attempts=3, timeout=10, wait_initial=0.2, wait_max=2)
     async def look(self) -> Look:
         """The newest full block of the node whose headers prove most work; that node is asked first from now on.
 
@@ -350,14 +355,6 @@ class Node(JsonSource):
         """A token's issue, by the index."""
         return await self.anywhere(Ask(path=f"/blockchain/token/byId/{token_id.hex()}", parse=issued_of, about=INDEX))
 
-    async def mined_at(self, tx_id: str) -> tuple[int, str] | None:
-        """As `placed`."""
-        return await self.placed(tx_id)
-
-    async def fate(self, box_id: str) -> Fate | None:
-        """What the index knows of a box on the best chain, whatever its script is."""
-        return await self.anywhere(Ask(path=f"/blockchain/box/byId/{box_id}", parse=_fate, about=INDEX))
-
     async def found(self, box_id: str, trees: Collection[bytes] = ()) -> Sighting | Odd | None:
         """A box on the best chain, spent or not, as the index knows it; its block is not told."""
 
@@ -407,7 +404,8 @@ class Node(JsonSource):
 
     async def oldest(self, tree: bytes, number: int) -> tuple[int, str] | None:
         """Height and transaction of the `number`-th box that ever stood under a script, by the index; None when there were fewer."""
-        path, params = "/blockchain/box/byErgoTree", {"offset": number - 1, "limit": 1, "sortDirection": "asc"}
+        path = "/blockchain/box/byErgoTree"
+        params: dict[str, str | int] = {"offset": number - 1, "limit": 1, "sortDirection": "asc"}
         ask = Ask(path=path, parse=_oldest, about=INDEX, method="POST", params=params, body=tree.hex(), most=LARGE)
         return await self.ask(ask)
 
@@ -415,7 +413,7 @@ class Node(JsonSource):
         method = "GET" if tree is None else "POST"
 
         async def page(offset: int) -> tuple[list[dict[str, Any]], int | None]:
-            params = {"offset": offset, "limit": INDEX_PAGE, "sortDirection": "asc"}
+            params: dict[str, str | int] = {"offset": offset, "limit": INDEX_PAGE, "sortDirection": "asc"}
             ask = Ask(path=path, parse=_items, about=INDEX, method=method, params=params, body=tree, most=LARGE)
             return await self.of(server, ask) or [], None
 
@@ -444,16 +442,6 @@ class Node(JsonSource):
             info = self._infos.get(server.url)
             if info is not None and shown is not None and info.header_id == shown.header_id:
                 server.is_unfit(about, f"it denies {path[:80]}, which {by.url} has")
-
-    async def was_taken(self, box_id: str, by_other_than: str) -> bool:
-        """Whether a box that is not among the unspent ones can never be spent by a transaction: another did, or it does not exist.
-
-        False while the node's index does not tell.
-        """
-        fate = await self.fate(box_id)
-        if fate is not None:
-            return fate.spent_by not in (None, by_other_than)
-        return await self.indexed_up_to() >= (await self.info()).height
 
     async def submit(self, tx: Transaction) -> Submitted:
         """Hand over a signed transaction, once. A time-out or an unreadable answer is UNKNOWN, never a failure."""
@@ -542,8 +530,3 @@ def _oldest(raw: Any) -> tuple[int, str] | None:
 def _placed(raw: Any) -> tuple[int, str]:
     fields = mapped(raw)
     return whole(fields, "inclusionHeight", 0, TOP), hexed(fields, "blockId", 32).hex()
-
-
-def _fate(raw: Any) -> Fate:
-    fields = dict(mapped(raw))
-    return Fate(whole(fields, "inclusionHeight", 0, TOP), spender_of(fields))

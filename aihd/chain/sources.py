@@ -23,8 +23,8 @@ from aihd.protocol.box import Box, Odd
 
 T = TypeVar("T")
 
-REMEMBERED: Final = 4_000
-"""Spendings that were proved and are kept, some 500 bytes each."""
+REMEMBERED: Final = 2_000
+"""Transactions that were proved and are kept, a kilobyte or two each."""
 STEPS: Final = 64
 """Boxes of one task: claimed, receipt, and a rating that changes a few times. No chain of more is one task's."""
 
@@ -67,7 +67,8 @@ class Sources:
         self.node = node
         self.explorer = explorer
         self._trees = tuple(trees)
-        self._spendings: dict[str, Spending] = {}
+        self._placed: dict[str, Spending] = {}  # by transaction
+        self._spenders: dict[str, str] = {}  # transactions by box
 
     @property
     def set_up(self) -> SetUp:
@@ -88,7 +89,7 @@ class Sources:
 
     async def finders(self) -> Sequence[Finder]:
         """Those that find boxes, in the order in which they are asked. SourceError while there is none."""
-        if not self.node.looked:
+        if self.node.servers and not self.node.looked:
             await self.node.look()
         found: list[Finder] = [self.node] if self.node.indexed else []
         if self.explorer.servers:
@@ -147,48 +148,64 @@ class Sources:
 
     async def spending(self, box_id: str) -> Spending | None:
         """What spent a box, proved by a block of the best chain; None when a node shows it unspent. UnprovedError when neither is shown."""
-        kept = self._spendings.get(box_id)
-        if kept is not None and await self._is_on_chain(kept.height, kept.block.hex()):
-            return kept
-        self._spendings.pop(box_id, None)
+        kept = self._spenders.get(box_id)
+        if kept is not None and (known := await self._remembered(kept)) is not None:
+            return known
         for finder in await self.finders():
             with suppress(SourceError):
-                proved = await self._proved(finder, box_id)
-                if proved is not None:
-                    self._keep(box_id, proved)
-                    return proved
+                seen = await finder.found(box_id, self._trees)
+                if isinstance(seen, Sighting) and seen.spent_by is not None:
+                    spending = await self._in_block(finder, seen.spent_by)
+                    if spending is not None and box_id in spending.tx.inputs:
+                        self._spenders[box_id] = spending.tx.id
+                        return spending
+                elif await self.node.unspent(box_id) is not None:
+                    return None
         if await self.node.unspent(box_id) is not None:
             return None
         raise UnprovedError(f"no source shows what became of box {box_id}")
 
-    async def _proved(self, finder: Finder, box_id: str) -> Spending | None:
-        seen = await finder.found(box_id, self._trees)
-        if not isinstance(seen, Sighting) or seen.spent_by is None:
-            return None
-        spending = await self._in_block(finder, seen.spent_by)
-        return spending if spending is not None and box_id in spending.tx.inputs else None
-
     async def _in_block(self, finder: Finder, tx_id: str) -> Spending | None:
         """A transaction as the block holds it that a finder names; None when it names none, or none that holds it."""
+        known = await self._remembered(tx_id)
+        if known is not None:
+            return known
         placed = await finder.placed(tx_id)
         if placed is None or not await self._is_on_chain(*placed):
             return None
         block = await self.node.block(placed[1], self._trees)
         tx = next((tx for tx in block.transactions if tx.id == tx_id), None)
-        return Spending(block.header.height, block.header.id, tx) if tx is not None else None
+        if tx is None:
+            return None
+        found = Spending(block.header.height, block.header.id, tx)
+        self._keep(found)
+        return found
 
-    async def mined_at(self, tx_id: str) -> int | None:
-        """Height of the block of the best chain that holds a transaction; None while nothing shows and proves one."""
-        found = await self.known(lambda finder: self._in_block(finder, tx_id))
-        return found.height if found else None
+    async def _remembered(self, tx_id: str) -> Spending | None:
+        """A transaction that was proved before, if its block is still on the best chain."""
+        kept = self._placed.get(tx_id)
+        if kept is not None and await self._is_on_chain(kept.height, kept.block.hex()):
+            return kept
+        self._placed.pop(tx_id, None)
+        return None
 
     async def _is_on_chain(self, height: int, block: str) -> bool:
         return await self.node.header_at(height) == block
 
-    def _keep(self, box_id: str, spending: Spending) -> None:
-        while len(self._spendings) >= REMEMBERED:
-            self._spendings.pop(next(iter(self._spendings)))
-        self._spendings[box_id] = spending
+    def _keep(self, found: Spending) -> None:
+        if len(self._placed) >= REMEMBERED:
+            self._placed.clear()
+            self._spenders.clear()
+        self._placed[found.tx.id] = found
+
+    async def in_block(self, tx_id: str) -> Spending | None:
+        """A transaction as a block of the best chain holds it; None while nothing shows and proves one."""
+        return await self.known(lambda finder: self._in_block(finder, tx_id))
+
+    async def mined_at(self, tx_id: str) -> int | None:
+        """Height of the block of the best chain that holds a transaction; None while nothing shows and proves one."""
+        found = await self.in_block(tx_id)
+        return found.height if found else None
 
     async def was_taken(self, box_id: str, by_other_than: str) -> bool:
         """Whether a block holds a transaction that spent a box, other than this one. False while nothing proves it."""
@@ -206,7 +223,10 @@ class Sources:
         escrow = await self.found(task_id.hex())
         if escrow is None or escrow.height is None:
             return []
-        waiting, found = [replace(escrow, spent_by=None)], list[Sighting]()
+        post = await self.in_block(escrow.box.transaction_id)
+        if post is None:
+            raise UnprovedError(f"no source shows the block of task {task_id.hex()}")
+        waiting, found = [Sighting(escrow.box, post.height, post.block, None)], list[Sighting]()
         while waiting and len(found) < STEPS:
             seen = waiting.pop(0)
             spending = await self.spending(seen.box.id)

@@ -264,7 +264,7 @@ class Submitter:
         for box_id in _inputs(tx):
             if box_id in created or await node.box(box_id) is not None:
                 continue
-            if await node.was_taken(box_id, by_other_than=record.id):
+            if await self._view.was_taken(box_id, by_other_than=record.id):
                 return box_id
         return None
 

@@ -113,6 +113,10 @@ class ChainView:
         look = await self.node.look()
         return Tip(look.info, tuple(head.json for head in look.heads), look.heads)
 
+    async def unspent(self, tree: bytes) -> list[Box]:
+        """Confirmed unspent boxes under a script of the market, whoever they are of use to."""
+        return await self._listed(tree)
+
     async def _listed(self, *trees: bytes) -> list[Box]:
         listing = await self.sources.first(lambda finder: finder.listing(trees))
         return [sighting.box for sighting in listing.found]

@@ -46,7 +46,7 @@ def verify(
     task = deployment.read(TaskEscrow, escrow.box).content
     message = hashes.receipt_message(bytes.fromhex(genesis_id), evidence.task_id, box.output_hash)
     findings = [
-        Finding("task posted", escrow.box.box_id is not None, f"escrow {str(escrow.box.box_id)[:16]}… of this market"),
+        Finding("task posted", escrow.box.id is not None, f"escrow {escrow.box.id[:16]}… of this market"),
         Finding("claim spent it", escrow.spent_by == claimed.transaction_id, f"claim {claimed.transaction_id[:16]}…"),
         Finding("receipt of this task", box.task_id == evidence.task_id, f"receipt box {receipt_box.id[:16]}…"),
         Finding("receipt by the claimer", box.node == claimed.content.node, f"node {box.node.hex()[:16]}…"),

@@ -16,7 +16,7 @@ from aihd.demo.story import Step, steps
 from aihd.demo.world import POLL, World
 from aihd.errors import DependencyError
 from aihd.nodo.reputation import read_service_reputation
-from aihd.protocol.trees import FEE_TREE
+from aihd.protocol.trees import FEE_TREE, tree_of
 from aihd.protocol.units import NANO_PER_ERG, format_erg
 
 PAYMENT: Final = NANO_PER_ERG
@@ -117,7 +117,7 @@ class _Story:
         if escrow is not None and escrow.height is not None:
             detail = f"{format_erg(escrow.box.value)} locked: payment, receipt and rating"
             self._add(Step("post", escrow.height, str(escrow.box.transaction_id), detail))
-        for step in steps(view.deployment, await view.explorer.by_token(task_id)):
+        for step in steps(view.deployment, await view.sources.life(task_id)):
             self._add(step)
 
     def say(self, name: str, detail: str) -> None:
@@ -129,8 +129,7 @@ class _Story:
         life = await view.life(task_id)
         if life.rating_spent_by is None:
             raise DependencyError(f"task {task_id.hex()}: its rating is not settled")
-        tx = await view.explorer.transaction(life.rating_spent_by)
-        height = tx["inclusionHeight"] if tx else self._world.devnet.chain.height
+        height = await view.mined_at(life.rating_spent_by) or self._world.devnet.chain.height
         bonds = {bond.content.node: bond.content for bond in await view.bonds()}
         assert life.claimed is not None
         bond = bonds[life.claimed.content.node]
@@ -160,9 +159,9 @@ async def _bridged(world: World, service: bytes) -> tuple[int, int]:
 
 
 async def _balances(world: World) -> dict[str, int]:
-    explorer = world.client.view.explorer
+    view = world.client.view
     return {
-        name: sum(box.value for box in await explorer.unspent_by_address(address))
+        name: sum(box.value for box in await view.unspent(tree_of(address, view.prefix)))
         for name, address in world.wallets.items()
     }
 

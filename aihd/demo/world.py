@@ -19,6 +19,7 @@ from aihd.chain.explorer import Explorer
 from aihd.chain.mnemonic import new_mnemonic, write_mnemonic
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
+from aihd.chain.sources import Sources
 from aihd.client.party import Party, party, plan_deployment
 from aihd.devnet import Devnet
 from aihd.devnet.gateway import EmbeddedGateway
@@ -185,7 +186,9 @@ class _Makers:
         address = address_of(signer.tree)
         urls = (self._devnet.explorer_url,)
         await self._funded(signer)
-        deployment = await plan_deployment(urls, signer, address, network=NETWORK, treasury=treasury)
+        deployment = await plan_deployment(
+            urls, signer, address, network=NETWORK, treasury=treasury, node_urls=(self._devnet.node_url,)
+        )
         async with aiohttp.ClientSession() as session:
             genesis_id = (await Node(session, (self._devnet.node_url,)).info()).genesis_id
         write_deployment(self.deployment_file, deployment, genesis_id)
@@ -208,8 +211,10 @@ class _Makers:
         address = address_of(signer.tree)
         self._devnet.chain.faucet(address, PURSE)
         async with aiohttp.ClientSession() as session:
-            explorer = Explorer(session, (self._devnet.explorer_url,))
-            while not await explorer.unspent_by_address(address):
+            sources = Sources(
+                Node(session, (self._devnet.node_url,)), Explorer(session, (self._devnet.explorer_url,)), ()
+            )
+            while not (await sources.first(lambda finder: finder.listing((signer.tree,)))).found:
                 await asyncio.sleep(POLL)
 
     async def _party(

@@ -45,6 +45,11 @@ class Box:
     index: int
 
     @property
+    def box_id(self) -> str:
+        """The id, by the name that it has in ergo-lib."""
+        return self.id
+
+    @property
     def raw_id(self) -> bytes:
         return bytes.fromhex(self.id)
 

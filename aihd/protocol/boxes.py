@@ -33,12 +33,18 @@ class Content(Protocol):
 T_co = TypeVar("T_co", bound=Content, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class On(Generic[T_co]):
     """A protocol box on the chain or in the mempool."""
 
     source: ErgoBox | Box
     content: T_co
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, On) and (self.id, self.content) == (other.id, other.content)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     @property
     def box(self) -> ErgoBox:

@@ -76,8 +76,11 @@ class Reader:
 
     def zigzag(self, bits: int) -> int:
         """A signed number of so many bits."""
-        # A JVM writes negative Shorts and Ints through a Long, so their zigzag has up to 64 bits but stays within range.
         value = self.vlq(64)
+        if bits == 32 and value >= 2**64 - 2**31:
+            value -= 2**64 - 2**32  # the reference takes the 32 bits for a signed number and widens that
+        elif bits == 32 and value >= 2**31:
+            raise WireError(f"the Int before byte {self.at} is not as it is written")
         number = value >> 1 ^ -(value & 1)
         if not -(1 << bits - 1) <= number < 1 << bits - 1:
             raise WireError(f"{number} before byte {self.at} does not fit {bits} bits")
