@@ -29,7 +29,7 @@ from aihd.client.ranking import funders
 from aihd.config import Settings, required
 from aihd.config_values import SECONDS_PER_BLOCK
 from aihd.core.signing import Spending
-from aihd.core.task import Limits, Stage
+from aihd.core.task import Stage
 from aihd.errors import ConfigError
 from aihd.execution.adapters import Adapter, HttpAdapter
 from aihd.execution.content import ContentStore
@@ -181,13 +181,12 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
     await view.check(record.genesis_id)
     await view.audit()
     journal.bind(genesis=record.genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
-    goods = _goods(settings)
+    goods = _goods(settings, deployment.expiry)
     wallet, rules, depth = settings.wallet, settings.policy, settings.chain.final_depth
     spending = Spending(
         MAX_FEES * wallet.fee, wallet.max_spend_per_tx, wallet.max_spend_per_hour, wallet.max_spend_per_day
     )
     permit = signer.permit(deployment, spending, _payout(settings))
-    margins = (rules.claim_margin_blocks, rules.release_margin_blocks)
     return Engine(
         view,
         signer,
@@ -198,16 +197,16 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
         settings.data_dir / "receipts",
         goods.offered,
         goods.rules,
-        Limits(depth, *margins),
+        settings.margins,
         record.genesis_id,
         counts_cost=rules.count_nodo_cost,
         fetcher=Fetcher(devnet=settings.chain.network == "devnet"),
     )
 
 
-def _goods(settings: Settings) -> Goods:
+def _goods(settings: Settings, expiry: int) -> Goods:
     """What the configuration offers of nodo's registry; ConfigError for a service that is not there."""
-    goods = goods_of(settings, _registry(settings).services(), get_args(AdapterName))
+    goods = goods_of(settings, _registry(settings).services(), get_args(AdapterName), expiry=expiry)
     if goods.missing:
         raise ConfigError(f"services: {'; '.join(goods.missing)}")
     return goods

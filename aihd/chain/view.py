@@ -5,7 +5,7 @@ The explorer finds, the node confirms. A box is always rebuilt from its bytes, s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,9 +20,10 @@ from aihd.core.task import Where
 from aihd.errors import ConfigError, DependencyError
 from aihd.protocol.boxes import Bond, Content, Minter, On, TaskEscrow, tokens_of
 from aihd.protocol.codec import BoxError
+from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Funds
-from aihd.protocol.plans import BOND_SUPPLY, Market
+from aihd.protocol.plans import BOND_SUPPLY, Market, is_reserve_of
 from aihd.protocol.selection import HeaderRef
 from aihd.protocol.trees import address_of, prefix_of
 
@@ -57,6 +58,7 @@ class Situation:
     market: Market
     funds: Funds
     bond: On[Bond] | None
+    reserved: tuple[ErgoBox, ...] = ()  # wallet boxes that only the end of a claimed task may spend
 
 
 class ChainView:
@@ -99,6 +101,12 @@ class ChainView:
             raise ConfigError(
                 f"chain.deployment: {issued['emissionAmount']} bond tokens were minted and {held} of them are in the first minter, "
                 f"expected {BOND_SUPPLY}: whoever founded this market can forge bonds"
+            )
+        oldest = self.deployment.expiry - MARKET_LIFE
+        if first.box.creation_height < oldest:
+            raise ConfigError(
+                f"chain.deployment: its minter was made at height {first.box.creation_height}, a market that ends at "
+                f"{self.deployment.expiry} has none older than {oldest}: its bond tokens could be taken as storage rent while it lasts"
             )
 
     async def tip(self) -> Tip:
@@ -168,27 +176,42 @@ class ChainView:
         return mined[0] if mined else None
 
     async def situation(
-        self, tree: bytes, fee: int, unconfirmed: Iterable[tuple[Transaction, int | None]] = ()
+        self,
+        tree: bytes,
+        fee: int,
+        unconfirmed: Iterable[tuple[Transaction, int | None]] = (),
+        claims: Collection[str] = (),
     ) -> Situation:
         """What the wallet under `tree` can do now.
 
         `unconfirmed` are our own live transactions with the height that each was mined at (None: not yet). Those that the explorer
-        has seen in a block change nothing; the others are laid over what it shows.
+        has seen in a block change nothing; the others are laid over what it shows. `claims` are the transaction ids of claims whose
+        reserves are kept for the ends of their tasks.
         """
         seen = await self.explorer.height()
         overlay = Overlay(tx for tx, height in unconfirmed if height is None or height > seen)
         wallet = await self.wallet(tree)
         bonds = await self.bonds(overlay)
-        return self._situation(await self.tip(), overlay.apply(wallet, tree), bonds, tree, fee)
+        return self._situation(await self.tip(), overlay.apply(wallet, tree), bonds, tree, fee, claims=claims)
 
     def _situation(
-        self, tip: Tip, wallet: list[ErgoBox], bonds: Iterable[On[Bond]], tree: bytes, fee: int
+        self,
+        tip: Tip,
+        wallet: list[ErgoBox],
+        bonds: Iterable[On[Bond]],
+        tree: bytes,
+        fee: int,
+        *,
+        claims: Collection[str] = (),
     ) -> Situation:
         # Plain boxes first, large ones first: fewer inputs, and tokens stay where they are.
         wallet.sort(key=lambda box: (len(box.tokens), -box.value))
         mine = [bond for bond in bonds if bond.content.node == tree[3:]]
         market = Market(self.deployment, tip.next_height)
-        return Situation(tip, market, Funds(tuple(wallet), tree, fee), max(mine, key=_stake, default=None))
+        reserved = tuple(box for box in wallet if any(is_reserve_of(box, claim) for claim in claims))
+        kept = {str(box.box_id) for box in reserved}
+        free = tuple(box for box in wallet if str(box.box_id) not in kept)
+        return Situation(tip, market, Funds(free, tree, fee), max(mine, key=_stake, default=None), reserved)
 
     def _typed(self, content: type[C], boxes: Iterable[ErgoBox]) -> Iterable[On[C]]:
         for box in boxes:

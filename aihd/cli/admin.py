@@ -14,19 +14,12 @@ import typer
 
 from aihd.cli.common import ConfigOption, settings_of
 from aihd.config import Settings
-from aihd.core.task import Limits
 from aihd.errors import ConfigError, TemporaryError
 from aihd.ops.lock import is_locked
 from aihd.store.backup import back_up
 from aihd.store.journal import PAUSED, Journal
 
 LOOK: Final = 0.1  # seconds between two looks whether the daemon has left
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The margins of the configuration, as the task table wants them."""
-    rules = settings.policy
-    return Limits(settings.chain.final_depth, rules.claim_margin_blocks, rules.release_margin_blocks)
 
 
 def journal_of(settings: Settings, *, guest: bool = False) -> Journal:

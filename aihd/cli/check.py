@@ -141,7 +141,8 @@ def _services(settings: Settings) -> str:
     from aihd.services.stock import goods_of
 
     nodo = settings.nodo.installation
-    missing = goods_of(settings, Registry(nodo.registry, nodo.metadata).services(), get_args(AdapterName)).missing
+    local = Registry(nodo.registry, nodo.metadata).services()
+    missing = goods_of(settings, local, get_args(AdapterName), expiry=0).missing  # which depends on no date
     if missing:
         raise AihdError("; ".join(missing))
     return f"{len(settings.offered)} offered, all in nodo's registry"

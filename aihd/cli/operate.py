@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from aihd.cli.admin import limits_of
 from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of
 from aihd.config import config_example
 from aihd.errors import Exit
@@ -57,7 +56,7 @@ def status(
             print(f"aihd has not run here yet: there is no {settings.database}", file=sys.stderr)
         return int(Exit.UNHEALTHY)
     running = is_locked(settings.lock_file)
-    document = status_on_disk(settings.database, limits_of(settings), running=running)
+    document = status_on_disk(settings.database, settings.margins, settings.asset_names, running=running)
     if as_json:
         print(json.dumps(document, indent=2))
     elif not quiet:

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from aihd.chain.submitter import Intent
-from aihd.cli.admin import journal_of, limits_of
+from aihd.cli.admin import journal_of
 from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of, task_id_of
 from aihd.core.task import Limits, Stage, State, Task, Where
 from aihd.core.views import deadline
@@ -48,7 +48,7 @@ def tasks_list(
         return
     table = Table("task", "state", "payment", "until height", "note")
     for task in tasks:
-        until = deadline(task, limits_of(settings))
+        until = deadline(task, settings.margins)
         height = "" if until is None else str(until)
         table.add_row(task.id.hex(), str(task.state), format_erg(task.payment), height, task.note)
     console_of().print(table)
@@ -97,7 +97,7 @@ def tasks_retry(task: TaskId, config: ConfigOption = None) -> None:
         # Only looked for: to open the store would clear what the daemon is receiving.
         if not (settings.data_dir / "inputs" / found.id.hex()).is_dir():
             raise UsageError(f"task {task} cannot be run again: its input is not here")
-        _has_time(found, last_height(journal), limits_of(settings))
+        _has_time(found, last_height(journal), settings.margins)
         journal.update(found.id, "retried", stage=Stage.INPUT, instance=None, note="")
     print(f"task {task} will be run again at the daemon's next look")
 

@@ -19,6 +19,7 @@ from aihd.client.client import Client
 from aihd.core.signing import Spending
 from aihd.errors import ConfigError, TemporaryError, UsageError
 from aihd.protocol import plans
+from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.plans import Market
@@ -112,11 +113,18 @@ async def party(
 async def plan_deployment(
     explorer_urls: tuple[str, ...], signer: Signer, address: str, *, network: str, treasury: bytes
 ) -> Deployment:
-    """The market that this wallet would found now: its bond token has the id of the box that the mint will spend first."""
+    """The market that this wallet would found now: its bond token has the id of the box that the mint will spend first.
+
+    It ends MARKET_LIFE blocks after the height of now.
+    """
     async with aiohttp.ClientSession() as session:
-        boxes = await Explorer(session, explorer_urls).unspent_by_address(address)
+        explorer = Explorer(session, explorer_urls)
+        boxes, height = await explorer.unspent_by_address(address), await explorer.height()
     plain = [box for box in boxes if not box.tokens]
     if not plain:
         raise ConfigError(f"wallet {address} holds no box to mint the bond token from; send some ERG to it")
     first = max(plain, key=lambda box: box.value)
-    return make_deployment(network=network, bond_token=bytes(first.box_id), treasury=treasury)
+    # The minter is made a block or more later, never earlier: its creation height is what readers hold the end against.
+    return make_deployment(
+        network=network, bond_token=bytes(first.box_id), treasury=treasury, expiry=height + MARKET_LIFE
+    )

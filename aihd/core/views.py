@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from aihd.core.task import DEADLINES, FINAL, OWED, PAID_OPEN, Limits, State, Task
+from aihd.core.assets import Assets, name_of, show_amount
+from aihd.core.task import DEADLINES, FINAL, OWED, RELEASED_OPEN, Limits, State, Task
 from aihd.errors import InvariantError
+from aihd.protocol.constants import SETTLE_GRACE
 from aihd.protocol.units import format_erg
+
+NOTICE: Final = 43_200  # blocks, two months, before a market ends in which its owners are told so
 
 
 class Verdict(StrEnum):
@@ -46,7 +50,8 @@ class SourceFacts:
 class Facts:
     """Everything a status is made of. `height` is the tip's; `troubles` maps a loop to what ails it.
 
-    `newest` are the last tasks, newest first; `paused` and `restored` are the times since when, or None.
+    `newest` are the last tasks, newest first; `paused` and `restored` are the times since when, or None. `expiry` is the height at which
+    the market ends.
     """
 
     running: bool
@@ -62,14 +67,19 @@ class Facts:
     paused: str | None = None
     restored: str | None = None
     sources: tuple[SourceFacts, ...] = ()
+    assets: Assets = field(default_factory=dict)
+    expiry: int | None = None
 
 
 def status(facts: Facts) -> dict[str, Any]:
-    """The status document: verdict and sentence, service, wallet, tasks, newest tasks, issues. Amounts are nanoERG."""
+    """The status document: verdict and sentence, service, wallet, held shares, tasks, newest tasks, issues.
+
+    Amounts are nanoERG, but for `payment`, `paid`, `held` and `burned` of a task and for `held`: smallest units of their asset.
+    """
     issues = list(_issues(facts))
     at_risk = sum(issue.get("at_risk", 0) for issue in issues)
     verdict = Verdict.ERROR if at_risk else Verdict.ISSUES if issues else Verdict.HEALTHY
-    owed = sum(task.payment for task in facts.open_tasks if task.state in OWED)
+    owed = sum(task.worth for task in facts.open_tasks if task.state in OWED)
     return {
         "verdict": str(verdict),
         "sentence": _sentence(facts, issues, at_risk, owed),
@@ -77,13 +87,14 @@ def status(facts: Facts) -> dict[str, Any]:
         "restored": facts.restored,
         "service": {"running": facts.running, "height": facts.height, "market": facts.market},
         "wallet": _wallet(facts.wallet, owed),
+        "held": held_shares(facts.open_tasks, facts.assets),
         "tasks": {
             "open": sum(count for state, count in facts.states.items() if state not in FINAL),
             "states": {str(state): facts.states[state] for state in State if facts.states.get(state)},
             "declined": {code: {"count": count, "last": last} for code, (count, last) in facts.declines.items()},
         },
         "sources": [asdict(source) for source in facts.sources],
-        "newest": [_line(task, facts.limits) for task in facts.newest],
+        "newest": [_line(task, facts) for task in facts.newest],
         "issues": issues,
     }
 
@@ -97,13 +108,30 @@ def deadline(task: Task, limits: Limits) -> int | None:
         return None
 
 
-def _line(task: Task, limits: Limits) -> dict[str, Any]:
+def held_shares(tasks: Iterable[Task], assets: Assets) -> list[dict[str, Any]]:
+    """What waits in ratings for clients' marks, by asset, with the height up to which it may: held money is not earned money."""
+    sums: dict[bytes | None, tuple[int, int]] = {}
+    for task in tasks:
+        if held := task.amounts.held:
+            amount, until = sums.get(task.asset, (0, 0))
+            sums[task.asset] = (amount + held, max(until, (task.reveal_deadline or 0) + SETTLE_GRACE))
+    return [
+        {"asset": name_of(assets, asset), "amount": amount, "text": show_amount(assets, asset, amount), "until": until}
+        for asset, (amount, until) in sums.items()
+    ]
+
+
+def _line(task: Task, facts: Facts) -> dict[str, Any]:
     return {
         "id": task.id.hex(),
         "state": str(task.state),
         "service": task.service_hash.hex(),
         "payment": task.payment,
-        "deadline": deadline(task, limits),
+        "asset": name_of(facts.assets, task.asset),
+        "pays": show_amount(facts.assets, task.asset, task.payment),
+        "worth": task.worth,
+        **asdict(task.amounts),
+        "deadline": deadline(task, facts.limits),
         "note": task.note,
     }
 
@@ -131,6 +159,8 @@ def _issues(facts: Facts) -> Iterable[dict[str, Any]]:
             "reason": f"it was put back from the backup of {facts.restored}; what happened since is not known until the "
             "chain has been looked at in full",
         }
+    if facts.expiry is not None and facts.height is not None and facts.height > facts.expiry - NOTICE:
+        yield {"what": "market", "reason": _ending(facts.expiry, facts.expiry - facts.height)}
     for source in facts.sources:
         if source.resting and source.lies:
             yield {
@@ -147,8 +177,16 @@ def _issues(facts: Facts) -> Iterable[dict[str, Any]]:
             yield {
                 "what": f"task {task.id.hex()}",
                 "reason": f"{task.state} since height {until} at the latest, and still not over" + _note(task),
-                "at_risk": task.payment if task.state in OWED or task.state is State.FAILING else 0,
+                "at_risk": task.worth if task.state in OWED or task.state is State.FAILING else 0,
             }
+
+
+def _ending(expiry: int, left: int) -> str:
+    """What an owner has to do about a market that ends."""
+    when = f"ends at height {expiry}, in {left} blocks" if left > 0 else f"ended at height {expiry}"
+    return (
+        f"it {when}: no task can be claimed after that. Withdraw the bond (`aihd bond withdraw`) and join a new market"
+    )
 
 
 def _note(task: Task) -> str:
@@ -163,6 +201,9 @@ def _sentence(facts: Facts, issues: list[dict[str, Any]], at_risk: int, owed: in
     if issues:
         return f"{issues[0]['what']}: {issues[0]['reason']}"
     paused = f"Paused since {facts.paused}: no new task is taken. " if facts.paused else ""
-    received = sum(task.state in PAID_OPEN for task in facts.open_tasks)
-    already = f", {received} of them paid already" if received else ""
-    return f"{paused}{len(facts.open_tasks)} tasks open{already}; {paid} closed as paid; {format_erg(owed)} owed to us."
+    released = sum(task.state in RELEASED_OPEN for task in facts.open_tasks)
+    already = f", {released} of them released already" if released else ""
+    held = "".join(
+        f"; {share['text']} held until clients' marks are in" for share in held_shares(facts.open_tasks, facts.assets)
+    )
+    return f"{paused}{len(facts.open_tasks)} tasks open{already}; {paid} closed as paid; {format_erg(owed)} owed to us{held}."

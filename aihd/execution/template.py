@@ -19,7 +19,7 @@ from pydantic import ValidationError as FieldError
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from aihd.config_values import Amount, Duration, Section, ServiceHash, Size, Whole
+from aihd.config_values import Duration, Prices, Section, ServiceHash, Size, Whole
 from aihd.errors import ConfigError, one_line
 from aihd.execution.errors import BadInput
 
@@ -53,7 +53,7 @@ class Template(Section):
     connect_for: Duration = 30.0
     max_duration: Duration | None = None
     max_output: Size | None = None
-    min_payment: Amount | None = None
+    min_payment: Prices | None = None
     expected_duration: Duration = 60.0
 
     @model_validator(mode="after")

@@ -48,6 +48,9 @@ from aihd.protocol.trees import p2pk_tree
 # Declared heights lie in the middle of what the guards allow: as many blocks to be late as to be early.
 RATING_WINDOW: Final = (WINDOW_MIN + WINDOW_MAX) // 2
 MINTER_VALUE: Final = 2 * MIN_BOX
+# What a failure takes: its rating's value and the largest fee that a client would pay, with a box of change.
+RESERVE: Final = RATING_VALUE + MAX_MINER_FEE + MIN_BOX
+RESERVE_INDEX: Final = 2  # among the outputs of a claim
 BOND_SUPPLY: Final = 2**62
 
 
@@ -120,7 +123,11 @@ def value_of(task: TaskEscrow) -> int:
 
 
 def claim(market: Market, task: On[TaskEscrow], bond: On[Bond], funds: Funds) -> Plan:
-    """Take a task: the node promises to deliver within the execution window."""
+    """Take a task: the node promises to deliver within the execution window.
+
+    The third output is the reserve of the task's own end: what a failure costs the node, in a box that no other transaction can make
+    invalid without the claim itself.
+    """
     terms = task.content
     claimed = ClaimedTask(
         service_hash=terms.service_hash,
@@ -139,17 +146,29 @@ def claim(market: Market, task: On[TaskEscrow], bond: On[Bond], funds: Funds) ->
     named = (
         _bond(market, bond, after),
         market.output(Guard.CLAIMED, task.value, claimed, ((task.raw_id, 2), *task.tokens)),
+        Output(RESERVE, p2pk_tree(bond.content.node)),
     )
     return balance(TxKind.CLAIM, (task.box, bond.box), named, funds, market.height, signer=bond.content.node)
 
 
+def is_reserve_of(box: ErgoBox, claim_id: str) -> bool:
+    """Returns true for the reserve that the claim with this transaction id set aside."""
+    return str(box.transaction_id) == claim_id and box.index == RESERVE_INDEX and box.value == RESERVE
+
+
 def release(
-    market: Market, claimed: On[ClaimedTask], receipt: Receipt, funds: Funds, *, payout: bytes | None = None
+    market: Market,
+    claimed: On[ClaimedTask],
+    receipt: Receipt,
+    funds: Funds,
+    *,
+    reserve: ErgoBox | None = None,
+    payout: bytes | None = None,
 ) -> Plan:
     """Publish the receipt, open the rating with the held share in it, pay the treasury and the node.
 
-    The node's part goes to the tree `payout`, or back to the wallet. It pays for the release, so that no wallet box is needed; only where
-    the fee was raised above it are boxes of `funds` added.
+    The node's part goes to the tree `payout`, or back to the wallet, as the claim's `reserve` does. It pays for the release, so that no
+    wallet box is needed; only where the fee was raised above it are boxes of `funds` added.
     """
     terms = claimed.content
     task_id = task_id_of(claimed)
@@ -164,7 +183,11 @@ def release(
         *((_payout(claimed, due, market.deployment.treasury),) if due else ()),
         *_earned(claimed, claimed.value - RECEIPT_VALUE - opened.value - due - funds.fee, held, payout or funds.change),
     )
-    return balance(TxKind.RELEASE, (claimed.box,), named, funds, market.height, signer=terms.node)
+    return balance(TxKind.RELEASE, _with(claimed, reserve), named, funds, market.height, signer=terms.node)
+
+
+def _with(claimed: On[ClaimedTask], reserve: ErgoBox | None) -> tuple[ErgoBox, ...]:
+    return (claimed.box,) if reserve is None else (claimed.box, reserve)
 
 
 def held_of(terms: ClaimedTask | TaskEscrow) -> int:
@@ -179,8 +202,15 @@ def _earned(claimed: On[ClaimedTask], value: int, held: int, tree: bytes) -> tup
     return (Output(value, tree, units),) if value >= DUST else ()
 
 
-def fail(market: Market, claimed: On[ClaimedTask], failure: FailureReceipt, funds: Funds) -> Plan:
-    """Admit that the task cannot be run and give the client its money back; the node pays for rating and fee."""
+def fail(
+    market: Market,
+    claimed: On[ClaimedTask],
+    failure: FailureReceipt,
+    funds: Funds,
+    *,
+    reserve: ErgoBox | None = None,
+) -> Plan:
+    """Admit that the task cannot be run and give the client its money back; the node pays for rating and fee, from the claim's reserve."""
     terms = claimed.content
     task_id = task_id_of(claimed)
     reveal = market.height + SLACK // 2
@@ -190,7 +220,7 @@ def fail(market: Market, claimed: On[ClaimedTask], failure: FailureReceipt, fund
         _rating_output(market, task_id, rating),
         _payout(claimed, claimed.value - MIN_BOX, p2pk_tree(terms.client), claimed.tokens[1:]),
     )
-    return balance(TxKind.FAIL, (claimed.box,), named, funds, market.height, signer=terms.node)
+    return balance(TxKind.FAIL, _with(claimed, reserve), named, funds, market.height, signer=terms.node)
 
 
 def _rating_of(terms: ClaimedTask, *, held: int, outcome: int, commit: int, reveal: int) -> Rating:

@@ -275,7 +275,7 @@ class Execute(Service):
         template = self._template(task)
         await asyncio.to_thread(template.check_input, stored.path)
         adapter = self._adapter(template)
-        seed = hashes.seed(task.claim_block, task.id, task.input_commitment)
+        seed = hashes.run_seed(stored.config, task.claim_block, task.id, task.input_commitment)
         environment = {name: value.encode() for name, value in stored.config.items()}
         instance = await self._start(task, {**environment, "AIH_SEED": seed.hex().encode()})
         engine.journal.update(task.id, "instance started", instance=instance.token)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 
+from aihd.core.assets import Assets
 from aihd.core.task import Limits
 from aihd.core.views import Facts, SourceFacts, WalletFacts, status
 from aihd.ops.notify import Notifier
@@ -44,7 +45,14 @@ class Report:
         """The status document now."""
         engine = self._engine
         facts = facts_of(engine.journal, self._height, self._wallet, engine.health, engine.limits, running=True)
-        return status(replace(facts, sources=tuple(self._sources())))
+        return status(
+            replace(
+                facts,
+                sources=tuple(self._sources()),
+                assets=engine.policy.assets,
+                expiry=engine.view.deployment.expiry,
+            )
+        )
 
     def _sources(self) -> Iterator[SourceFacts]:
         view = self._engine.view
@@ -97,6 +105,7 @@ class Report:
             "height": self._height,
             "wallet": asdict(self._wallet),
             "troubles": engine.health,
+            "expiry": engine.view.deployment.expiry,
             "at": time.time(),
         }
         engine.journal.remember(KEY, json.dumps(snapshot))
@@ -133,7 +142,7 @@ def last_height(journal: Journal) -> int | None:
     return height if isinstance(height, int) else None
 
 
-def status_on_disk(database: Path, limits: Limits, *, running: bool) -> dict[str, Any]:
+def status_on_disk(database: Path, limits: Limits, assets: Assets, *, running: bool) -> dict[str, Any]:
     """The status document from the journal alone, with the facts of the daemon's last report."""
     with Journal(database, read_only=True) as journal:
         last = json.loads(journal.meta().get(KEY, "{}"))
@@ -142,4 +151,5 @@ def status_on_disk(database: Path, limits: Limits, *, running: bool) -> dict[str
         age = time.time() - last.get("at", time.time())
         if running and age > SILENCE:
             troubles["report"] = f"no sign of life for {age:.0f} s"
-        return status(facts_of(journal, last.get("height"), wallet, troubles, limits, running=running))
+        facts = facts_of(journal, last.get("height"), wallet, troubles, limits, running=running)
+        return status(replace(facts, assets=assets, expiry=last.get("expiry")))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import structlog
 
 from aihd.chain.submitter import Intent
 from aihd.chain.view import Situation
 from aihd.core import policy
+from aihd.core.assets import show_amount
 from aihd.core.policy import Offer
-from aihd.core.task import AT_WORK, Command, Task, Where
+from aihd.core.task import AT_WORK, Command, Task, Where, decide
 from aihd.errors import UsageError, one_line
 from aihd.execution.errors import BadInput
 from aihd.protocol import plans
@@ -21,6 +23,8 @@ from aihd.reputation.history import Role
 from aihd.services.engine import Engine, Service
 
 log = structlog.get_logger()
+
+YIELD_FOR: Final = 3  # blocks that claims wait for a settlement that does not go out
 
 
 class Watch(Service):
@@ -72,18 +76,23 @@ class Watch(Service):
     def _accept(self, task: On[TaskEscrow]) -> None:
         terms = task.content
         accepted = Task(
-            task.raw_id,
-            terms.service_hash,
-            terms.input_commitment,
-            terms.payment,
-            terms.client,
-            terms.claim_deadline,
-            terms.exec_window,
-            terms.locator,
+            id=task.raw_id,
+            service_hash=terms.service_hash,
+            input_commitment=terms.input_commitment,
+            worth=terms.worth,
+            payment=terms.payment,
+            asset=terms.asset,
+            holdback_bps=terms.holdback_bps,
+            client=terms.client,
+            claim_deadline=terms.claim_deadline,
+            exec_window=terms.exec_window,
+            locator=terms.locator,
         )
         if self.engine.journal.add(accepted):
             self._at_work += 1
-            log.info("accepted", task=task.id, payment=terms.payment)
+            log.info(
+                "accepted", task=task.id, payment=show_amount(self.engine.policy.assets, terms.asset, terms.payment)
+            )
             self.engine.pulse.beat()
 
 
@@ -97,6 +106,19 @@ class Claim(Service):
         """`ready` says whether a task's input is here as far as it can be; UsageError or BadInput when it will never be right."""
         super().__init__(engine)
         self._ready = ready
+        self._due: dict[bytes, int] = {}  # height at which each settlement was first seen due and not sent
+
+    async def step(self) -> None:
+        """Settlements first: one that had to wait for the block of a claim would wait for ever beside a stream of them."""
+        if not self._behind_settlements():
+            await super().step()
+
+    def _behind_settlements(self) -> bool:
+        engine, height = self.engine, self.engine.tip.next_height
+        due = (task for task in engine.journal.open_tasks() if decide(task, height, engine.limits) is Command.SETTLE)
+        waiting = [task.id for task in due if not engine.submitter.busy(settle_intent(task.id))]
+        self._due = {task_id: self._due.get(task_id, height) for task_id in waiting}
+        return any(height - since < YIELD_FOR for since in self._due.values())
 
     async def handle(self, task: Task, command: Command) -> None:
         engine = self.engine
@@ -131,6 +153,10 @@ class Claim(Service):
         log.info("declined", task=task.id.hex(), code="input", reason=reason)
 
 
+def settle_intent(task_id: bytes) -> Intent:
+    return Intent(str(Command.SETTLE), task_id)
+
+
 def claim_intent(task_id: bytes) -> Intent:
     return Intent("claim", task_id)
 
@@ -149,5 +175,13 @@ def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, other
         return policy.Decline("locator", f"its input locator {task.content.locator[:40]!r}: {refusal}")
     cost = engine.costs.get(task.content.service_hash, None if engine.counts_cost else 0)
     client = engine.scores[-1].score(task.content.client, Role.CLIENT).standing if engine.scores else None
-    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, others, cost, client)
+    offer = Offer(
+        task=task,
+        bond=situation.bond.content,
+        height=situation.market.height,
+        headers=situation.tip.refs,
+        at_work=others,
+        cost=cost,
+        client=client,
+    )
     return policy.consider(offer, engine.policy)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
-from aihd.core.task import Stage, State, Task, Where
+from aihd.core.task import State, Task
 from aihd.errors import ConfigError, InvariantError, TemporaryError
 from aihd.ops.failpoints import reach
 from aihd.store import backup, fold
@@ -268,14 +269,13 @@ class Journal:
 
     def states(self) -> dict[State, int]:
         """How many tasks are in each state."""
-        rows = self._db.execute('SELECT "where", stage, final, count(*) AS n FROM tasks GROUP BY 1, 2, 3')
-        counts: dict[State, int] = {}
+        # Tasks with the same of these are in the same state, but where something was held back: that may be burned.
+        same = '"where", stage, final, iif(holdback_bps > 0 AND client_mark > 0, rowid, 0)'
+        rows = self._db.execute(f"SELECT *, count(*) AS number FROM tasks GROUP BY {same}")  # noqa: S608
+        counts: Counter[State] = Counter()
         for row in rows:
-            probe = Task(
-                b"", b"", b"", 0, b"", 0, 0, "", Where(row["where"]), Stage(row["stage"]), final=bool(row["final"])
-            )
-            counts[probe.state] = counts.get(probe.state, 0) + row["n"]
-        return counts
+            counts[_task(row).state] += row["number"]
+        return dict(counts)
 
     # -- transactions
 
@@ -346,6 +346,12 @@ class Journal:
             (intent,),
         )
         return found.fetchone() is not None
+
+    def claims_at_work(self) -> set[str]:
+        """Ids of the transactions that claimed, or will claim, a task whose end is still to come: their reserves are not to be spent."""
+        seen = "SELECT lower(hex(claim_tx)) FROM tasks WHERE final = 0 AND \"where\" IN ('open', 'claimed') AND claim_tx IS NOT NULL"
+        sent = "SELECT id FROM transactions WHERE kind = 'claim' AND status = 'pending'"
+        return {row[0] for row in self._db.execute(f"{seen} UNION {sent}")}
 
     def replaced(self) -> list[TxRecord]:
         """Replaced transactions of intents that none is final for: each could still be the one that is mined. In the order of signing."""

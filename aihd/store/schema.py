@@ -172,7 +172,16 @@ CREATE TABLE funding (key BLOB PRIMARY KEY, source BLOB NOT NULL, height INTEGER
     STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD)
+# Protocol version 2: what a task is worth beside what it pays, in which token, how much is held back, and which claim's reserve is its own.
+_FOURTH = """
+ALTER TABLE tasks ADD COLUMN worth INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN asset BLOB;
+ALTER TABLE tasks ADD COLUMN holdback_bps INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN claim_tx BLOB;
+UPDATE tasks SET worth = payment;
+"""
+
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def check(connection: sqlite3.Connection, where: str) -> int:
