@@ -21,7 +21,7 @@ from aihd.errors import ConfigError, DependencyError
 from aihd.protocol.boxes import Bond, Content, Minter, On, TaskEscrow, tokens_of
 from aihd.protocol.codec import BoxError
 from aihd.protocol.deployment import Deployment, Guard
-from aihd.protocol.funding import Funds
+from aihd.protocol.funding import MAX_COST, MIN_VALUE_PER_BYTE, SMALLEST_MAX_COST, Funds
 from aihd.protocol.plans import BOND_SUPPLY, Market
 from aihd.protocol.selection import HeaderRef
 from aihd.protocol.trees import address_of, prefix_of
@@ -188,7 +188,10 @@ class ChainView:
         wallet.sort(key=lambda box: (len(box.tokens), -box.value))
         mine = [bond for bond in bonds if bond.content.node == tree[3:]]
         market = Market(self.deployment, tip.next_height)
-        return Situation(tip, market, Funds(tuple(wallet), tree, fee), max(mine, key=_stake, default=None))
+        per_byte = tip.info.parameters.get("minValuePerByte", MIN_VALUE_PER_BYTE)
+        most = MAX_COST if self.deployment.network == "mainnet" else SMALLEST_MAX_COST
+        funds = Funds(tuple(wallet), tree, fee, per_byte, most)
+        return Situation(tip, market, funds, max(mine, key=_stake, default=None))
 
     def _typed(self, content: type[C], boxes: Iterable[ErgoBox]) -> Iterable[On[C]]:
         for box in boxes:

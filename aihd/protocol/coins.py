@@ -121,6 +121,21 @@ def gathered(boxes: Iterable[ErgoBox], demand: Demand) -> list[ErgoBox]:
     return list(pot.boxes.values())
 
 
+def batches(wallet: Iterable[ErgoBox], demand: Demand, leave: int) -> list[list[ErgoBox]]:
+    """Boxes to put together, a transaction each, smallest first. The `leave` largest stay, and what is not worth the fee."""
+    rest = sorted(spendable(wallet), key=lambda box: box.value)[: -leave or None]
+    found: list[list[ErgoBox]] = []
+    while rest:
+        batch = gathered(rest, demand) or rest[:1]
+        rest = rest[len(batch) :]
+        pot = _Pot(demand)
+        for box in batch:
+            pot.add(box)
+        if len(batch) > 1 and pot.selection(0) is not None:
+            found.append(batch)
+    return found
+
+
 def _fits(demand: Demand, chosen: Selection) -> bool:
     """Whether the room is enough for boxes of the wallet and change."""
     entries = sum(len(box.tokens) for box in chosen.boxes) + sum(len(part.tokens) for part in chosen.change)

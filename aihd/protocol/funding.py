@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -29,6 +29,7 @@ from aihd.protocol.coins import (
     TOKEN_COST,
     Demand,
     Tokens,
+    batches,
     select,
     total_of,
 )
@@ -37,7 +38,8 @@ from aihd.protocol.rules import MAX_TX_SIZE
 from aihd.protocol.trees import FEE_TREE
 
 MIN_VALUE_PER_BYTE: Final = 360  # nanoERG that a box must hold for each of its bytes, unless miners vote otherwise
-SMALLEST_MAX_COST: Final = 800_000  # of a transaction, on the network whose nodes take least; 4,900,000 on the main net
+MAX_COST: Final = 4_900_000  # of a transaction, policy of the main net's nodes
+SMALLEST_MAX_COST: Final = 800_000  # and on the network whose nodes take least
 # What else a transaction takes at most: context variables, data inputs and the fee; the interpreter's start and the guards.
 _OTHER_BYTES: Final = 1_024
 _OTHER_COST: Final = 40_000
@@ -165,6 +167,16 @@ def balance(
         variables or {},
         burned=burning,
     )
+
+
+def to_put_together(funds: Funds, leave: int) -> list[list[ErgoBox]]:
+    """The boxes of a wallet that one transaction each turns into fewer; the `leave` largest stay as they are."""
+    return batches(funds.boxes, demand_of((), (), funds, {}), leave)
+
+
+def put_together(boxes: Sequence[ErgoBox], funds: Funds, height: int) -> Plan:
+    """Turn boxes of the wallet into as few as hold what is in them; InsufficientFundsError when they do not fit one transaction."""
+    return balance(TxKind.SEND, boxes, (), replace(funds, boxes=()), height, signer=None)
 
 
 def _burning(burned: Tokens | Iterable[bytes], inputs: Iterable[ErgoBox], named: Iterable[Output]) -> dict[bytes, int]:
