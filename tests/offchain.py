@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
 from ergo_lib_python.transaction import Transaction, TxId
+from mnemonic import Mnemonic
 
 from aihd.chain.contracts import make_deployment
 from aihd.chain.signer import Signer
@@ -77,6 +78,11 @@ def headers(tip: int, branch: str = "main") -> list[dict[str, Any]]:
 def signer(name: str) -> Signer:
     """A key that is the same in every run."""
     return Signer(f"the key of {name}")
+
+
+def mnemonic_of(name: str) -> str:
+    """12 words that are the same in every run."""
+    return Mnemonic("english").to_mnemonic(digest("words", name)[:16])
 
 
 FREE: Final = Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT)

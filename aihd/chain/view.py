@@ -22,7 +22,7 @@ from aihd.protocol.boxes import Bond, Content, Minter, On, TaskEscrow, tokens_of
 from aihd.protocol.codec import BoxError
 from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.deployment import Deployment, Guard
-from aihd.protocol.funding import Funds
+from aihd.protocol.funding import MAX_COST, MIN_VALUE_PER_BYTE, SMALLEST_MAX_COST, Funds
 from aihd.protocol.plans import BOND_SUPPLY, Market, is_reserve_of
 from aihd.protocol.selection import HeaderRef
 from aihd.protocol.trees import address_of, prefix_of
@@ -208,10 +208,12 @@ class ChainView:
         wallet.sort(key=lambda box: (len(box.tokens), -box.value))
         mine = [bond for bond in bonds if bond.content.node == tree[3:]]
         market = Market(self.deployment, tip.next_height)
+        per_byte = tip.info.parameters.get("minValuePerByte", MIN_VALUE_PER_BYTE)
+        most = MAX_COST if self.deployment.network == "mainnet" else SMALLEST_MAX_COST
         reserved = tuple(box for box in wallet if any(is_reserve_of(box, claim) for claim in claims))
         kept = {str(box.box_id) for box in reserved}
         free = tuple(box for box in wallet if str(box.box_id) not in kept)
-        return Situation(tip, market, Funds(free, tree, fee), max(mine, key=_stake, default=None), reserved)
+        return Situation(tip, market, Funds(free, tree, fee, per_byte, most), max(mine, key=_stake, default=None), reserved)
 
     def _typed(self, content: type[C], boxes: Iterable[ErgoBox]) -> Iterable[On[C]]:
         for box in boxes:

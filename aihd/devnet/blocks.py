@@ -69,7 +69,8 @@ def make_block(parent: Block | None, transactions: Sequence[TxView], timestamp: 
             "pk": GENERATOR.hex(),
             "w": GENERATOR.hex(),
             "n": blake2b(salt + height.to_bytes(4, "big"))[:8].hex(),
-            "d": 0,
+            # A node shows its own blocks with a distance of 256 bits, those of others with 0.
+            "d": int.from_bytes(blake2b(salt + height.to_bytes(4, "big"))),
         },
     }
     return Block(_with_ids(header), tuple(transactions))
