@@ -157,6 +157,20 @@ def faucet(address: str, amount: str, url: Url = DEFAULT_URL) -> None:
 
 
 @devnet_app.command()
+def issue(
+    name: str,
+    amount: Annotated[int, typer.Argument(help="of the smallest unit: with 2 decimals, 100 is one whole token")],
+    decimals: int,
+    to: Annotated[str | None, typer.Option(help="the address that gets it; default: the faucet")] = None,
+    description: Annotated[str, typer.Option(help="what EIP-4 keeps beside the name")] = "",
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Issue a token by EIP-4 and print its id; the next block holds it."""
+    body = {"name": name, "amount": amount, "decimals": decimals, "address": to, "description": description}
+    print(_ask(url, "issue", body)["tokenId"])
+
+
+@devnet_app.command()
 def snapshot(name: str, url: Url = DEFAULT_URL) -> None:
     """Save the chain under a name."""
     _say(_ask(url, "snapshot", {"name": name}))

@@ -21,7 +21,7 @@ from ergo_lib_python.transaction import Transaction, TxId
 from aihd.chain.appkit import Appkit
 from aihd.devnet.blocks import Block, blake2b, make_block
 from aihd.devnet.builder import Builder, collects_fees
-from aihd.devnet.faucet import Faucet
+from aihd.devnet.faucet import Coin, Faucet
 from aihd.devnet.history import History
 from aihd.devnet.judge import Judge, Ruling
 from aihd.devnet.ledger import Ledger
@@ -192,6 +192,15 @@ class Chain:
         """
         return self.submit(self._faucet.payment(self, address_or_tree, nano_erg))
 
+    def issue(self, name: str, amount: int, decimals: int, *, to: str | None = None, description: str = "") -> str:
+        """Issues a token by EIP-4 from the faucet's money and gives its id; the transaction waits in the mempool.
+
+        `amount`: of the smallest unit. `to`: an address or a tree, else the faucet has it. UsageError as for `faucet`.
+        """
+        tx = self._faucet.issue(self, Coin(name, amount, decimals, description), to)
+        self.submit(tx)
+        return str(tx.inputs[0].box_id)
+
     # -- blocks -------------------------------------------------------------------------------------------------
 
     def mine(
@@ -243,6 +252,14 @@ class Chain:
             self._register(block)
         self.restart()
         self._readmit(PoolTx(view, self._now()) for view in saved.waiting)
+
+    def follow(self, blocks: Sequence[Block]) -> None:
+        """Becomes the line of these blocks, which another chain with the same first block has; what waits is checked anew."""
+        self.main.follow(blocks)
+        for block in self.blocks:
+            if block.block_id not in self._known:
+                self._register(block)
+        self._readmit(self.pool.clear())
 
     def _mine_one(self) -> Block:
         builder = self._builder()

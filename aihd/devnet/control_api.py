@@ -1,7 +1,8 @@
 """The devnet's own routes: mine, fork, drop, pay, break, save, look. Errors have the node's form.
 
 `POST /devnet/mine {"blocks", "on"}`, `/reorg {"depth", "lose"}`, `/drop {"transactionId"}`, `/restart`,
-`/faucet {"address", "nanoErg"}`, `/fault {"name", "on", "api"}`, `/snapshot {"name"}`, `/restore {"name"}`;
+`/faucet {"address", "nanoErg"}`, `/issue {"name", "amount", "decimals", "address", "description"}`,
+`/fault {"name", "on", "api"}`, `/snapshot {"name"}`, `/restore {"name"}`;
 `GET /devnet/status`. Snapshots have names, not paths: they stay in one folder.
 """
 
@@ -41,6 +42,7 @@ class ControlApi:
             web.post("/devnet/drop", self.drop),
             web.post("/devnet/restart", self.restart),
             web.post("/devnet/faucet", self.faucet),
+            web.post("/devnet/issue", self.issue),
             web.post("/devnet/fault", self.fault),
             web.post("/devnet/snapshot", self.snapshot),
             web.post("/devnet/restore", self.restore),
@@ -77,6 +79,14 @@ class ControlApi:
         body = await _object(request)
         amount, address = _whole(body, "nanoErg"), _text(body, "address")
         return web.json_response({"transactionId": _or_400(lambda: self._chain.faucet(address, amount))})
+
+    async def issue(self, request: web.Request) -> web.Response:
+        """Issues a token to an address or a tree, else to the faucet, and gives its id."""
+        body = await _object(request)
+        name, amount, decimals = _text(body, "name"), _whole(body, "amount"), _whole(body, "decimals", 0, least=0)
+        to, description = _optional(body, "address"), _optional(body, "description") or ""
+        token_id = _or_400(lambda: self._chain.issue(name, amount, decimals, to=to, description=description))
+        return web.json_response({"tokenId": token_id})
 
     async def fault(self, request: web.Request) -> web.Response:
         """Turns a fault on or off and gives those that are on."""
@@ -150,10 +160,11 @@ async def _object(request: web.Request) -> JsonObject:
     return body
 
 
-def _whole(body: JsonObject, name: str, default: int | None = None) -> int:
+def _whole(body: JsonObject, name: str, default: int | None = None, *, least: int = 1) -> int:
     number = body.get(name, default)
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise HttpError(400, f'the body must be an object with "{name}", a whole number above 0; it has {number!r}')
+    if not isinstance(number, int) or isinstance(number, bool) or number < least:
+        wanted = f"a whole number above {least - 1}"
+        raise HttpError(400, f'the body must be an object with "{name}", {wanted}; it has {str(number)[:60]!r}')
     return number
 
 

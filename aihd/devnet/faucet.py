@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ergo_lib_python.chain import ErgoBoxCandidate
+from ergo_lib_python.chain import Constant, ErgoBoxCandidate, Token, TokenId
+from ergo_lib_python.chain import NonMandatoryRegisterId as Register
 from ergo_lib_python.sigma_protocol import ProveDlog
 from ergo_lib_python.transaction import Transaction, UnsignedInput, UnsignedTransaction
 from ergo_lib_python.wallet import SecretKey, Wallet
@@ -22,6 +24,36 @@ if TYPE_CHECKING:
     from aihd.devnet.chain import Chain
 
 _PAGE = 500
+COIN_VALUE = 1_000_000  # nanoERG in a box that issues a token
+MOST = 2**63 - 1  # of anything in a box
+MOST_DECIMALS = 18  # more than any token's amount has digits
+LONGEST_TEXT = 400  # bytes of a name or a description
+_EIP4 = (Register.R4, Register.R5, Register.R6)
+
+
+@dataclass(frozen=True, slots=True)
+class Coin:
+    """A token to be issued: `amount` in its smallest unit. UsageError for what EIP-4 or a box cannot hold."""
+
+    name: str
+    amount: int
+    decimals: int
+    description: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.amount <= MOST:
+            raise UsageError(f"amount {self.amount}: a token has 1 to {MOST} of its smallest unit")
+        if not 0 <= self.decimals <= MOST_DECIMALS:
+            raise UsageError(f"decimals {self.decimals}: a number of 0 to {MOST_DECIMALS} is wanted")
+        for field, text, least in (("name", self.name, 1), ("description", self.description, 0)):
+            if not least <= len(text.encode("utf-8", "replace")) <= LONGEST_TEXT:
+                raise UsageError(f"{field} {text[:60]!r}: a text of {least} to {LONGEST_TEXT} bytes is wanted")
+
+    @property
+    def registers(self) -> list[Constant]:
+        """R4 name, R5 description, R6 decimals in digits."""
+        texts = (self.name, self.description, str(self.decimals))
+        return [Constant(text.encode("utf-8", "replace")) for text in texts]
 
 
 class Faucet:
@@ -37,14 +69,23 @@ class Faucet:
     def payment(self, chain: Chain, address_or_tree: str, nano_erg: int) -> Transaction:
         """A signed transaction that pays `nano_erg` to an address or a tree (hex); UsageError for bad values."""
         target = _target(chain, address_or_tree)
+        return self._paid(chain, lambda source: _candidate(chain, source, nano_erg, target), nano_erg)
+
+    def issue(self, chain: Chain, coin: Coin, address_or_tree: str | None) -> Transaction:
+        """A signed transaction that issues a token by EIP-4, to the faucet's own tree where no other is named."""
+        target = self.tree if address_or_tree is None else _target(chain, address_or_tree)
+        return self._paid(chain, lambda source: _candidate(chain, source, COIN_VALUE, target, coin), COIN_VALUE)
+
+    def _paid(self, chain: Chain, output: Callable[[BoxView], ErgoBoxCandidate], nano_erg: int) -> Transaction:
+        """A signed transaction that makes one output of `nano_erg`, pays the fee and keeps the change."""
         source = max(self._spendable(chain), key=lambda box: box.value)
         change = source.value - nano_erg - MIN_FEE
-        parts = [(nano_erg, target), (MIN_FEE, FEE_TREE), (change, self.tree)]
-        height = max(chain.height, source.creation_height)
         try:
-            outputs = contained(
-                lambda: [ErgoBoxCandidate(value=v, script=parse_tree(t), creation_height=height) for v, t in parts]
-            )
+            outputs = [
+                output(source),
+                _candidate(chain, source, MIN_FEE, FEE_TREE),
+                _candidate(chain, source, change, self.tree),
+            ]
         except (ValueError, OverflowError) as error:
             text = f"nanoErg {nano_erg}: no box can hold it, or the faucet (largest box {source.value}) cannot pay it"
             raise UsageError(f"{text}: {one_line(error)}") from error
@@ -56,6 +97,18 @@ class Faucet:
         confirmed = chain.ledger.unspent.page(By.TREE, tree, 0, _PAGE, descending=False)
         yield from (chain.ledger.boxes[box_id].view for box_id in confirmed if chain.pool.spender(box_id) is None)
         yield from (box for box in chain.pool.outputs() if box.tree == tree and chain.pool.spender(box.box_id) is None)
+
+
+def _candidate(chain: Chain, source: BoxView, nano_erg: int, tree: bytes, coin: Coin | None = None) -> ErgoBoxCandidate:
+    return contained(
+        lambda: ErgoBoxCandidate(
+            value=nano_erg,
+            script=parse_tree(tree),
+            creation_height=max(chain.height, source.creation_height),
+            tokens=[Token(TokenId(source.box_id), coin.amount)] if coin else None,
+            registers=dict(zip(_EIP4, coin.registers, strict=True)) if coin else None,
+        )
+    )
 
 
 def _target(chain: Chain, address_or_tree: str) -> bytes:

@@ -106,6 +106,10 @@ class Devnet:
         """A wallet whose key is made from a name; it has nothing until somebody pays it."""
         return Account(self.chain, name)
 
+    def issue(self, name: str, amount: int, decimals: int, *, to: str | None = None, description: str = "") -> str:
+        """Issues a token by EIP-4 and gives its id, as `Chain.issue` does; it is there with the next block."""
+        return self.chain.issue(name, amount, decimals, to=to, description=description)
+
     async def run(self) -> None:
         """Waits until cancelled; raises what the block loop raised, should it fail."""
         await (asyncio.shield(self._miner) if self._miner is not None else asyncio.Event().wait())

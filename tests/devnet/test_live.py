@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,11 @@ def running(*options: str, stdout: int) -> Iterator[tuple[subprocess.Popen[bytes
 def verb(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [*AIHD, "devnet", *arguments, "--url", url]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def ask(url: str, path: str) -> str:
+    with urllib.request.urlopen(url + path, timeout=30) as answer:
+        return str(answer.read().decode())
 
 
 class Screen:
@@ -74,8 +80,11 @@ def test_devnet__when__run_in_a_terminal__then__live_steered_by_verbs_and_gone_a
         paid = verb(url, "faucet", A.address, "1.5 ERG")
         assert paid.returncode == 0, paid.stderr
         shown.wait_for("1 waiting, weighed by size")
+        issued = verb(url, "issue", "Beans", "100000", "2", "--to", A.address)
+        assert issued.returncode == 0 and len(bytes.fromhex(issued.stdout.strip())) == 32, issued.stderr
         assert verb(url, "mine", "2").returncode == 0
-        shown.wait_for("1.5 ERG")
+        assert issued.stdout.strip() in ask(url, f"/blockchain/token/byId/{issued.stdout.strip()}")
+        shown.wait_for("1.501 ERG")
         assert verb(url, "fault", "lag", "on", "--api", "node").returncode == 0
         shown.wait_for("lag")
         assert verb(url, "snapshot", "here").returncode == 0 and (tmp_path / "here").exists()
