@@ -213,7 +213,9 @@ class ChainView:
         reserved = tuple(box for box in wallet if any(is_reserve_of(box, claim) for claim in claims))
         kept = {str(box.box_id) for box in reserved}
         free = tuple(box for box in wallet if str(box.box_id) not in kept)
-        return Situation(tip, market, Funds(free, tree, fee, per_byte, most), max(mine, key=_stake, default=None), reserved)
+        return Situation(
+            tip, market, Funds(free, tree, fee, per_byte, most), max(mine, key=_stake, default=None), reserved
+        )
 
     def _typed(self, content: type[C], boxes: Iterable[ErgoBox]) -> Iterable[On[C]]:
         for box in boxes:

@@ -93,13 +93,16 @@ def _show_status(document: dict[str, Any]) -> None:
 def demo(
     input_path: Annotated[Path | None, typer.Option("--input", help="the file to run on; default a small text")] = None,
     service: Annotated[str, typer.Option(help="text-digest or word-count")] = "text-digest",
+    asset: Annotated[
+        str | None, typer.Option(help="pay in a token of this name, which the chain issues; default ERG")
+    ] = None,
 ) -> None:
     """See one task being posted, claimed, run, paid and rated on an embedded chain and gateway."""
     from aihd.demo.show import demo as play_demo
     from aihd.ops.logs import setup_logging
 
     setup_logging("error", "console")
-    asyncio.run(play_demo(console_of(), input_path, service))
+    asyncio.run(play_demo(console_of(), input_path, service, asset or None))
 
 
 @config_app.command("show")
