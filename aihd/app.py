@@ -30,7 +30,7 @@ from aihd.config import Settings, required
 from aihd.config_values import SECONDS_PER_BLOCK
 from aihd.core.signing import Spending
 from aihd.core.task import Stage
-from aihd.errors import ConfigError
+from aihd.errors import ConfigError, TemporaryError
 from aihd.execution.adapters import Adapter, HttpAdapter
 from aihd.execution.content import ContentStore
 from aihd.execution.exchange import Keys, exchange_app
@@ -49,6 +49,7 @@ from aihd.ops.notify import Notifier, watchdog_interval
 from aihd.ops.web import ops_app, serve
 from aihd.services.bridge import Bridge
 from aihd.services.compare import Compare
+from aihd.services.drain import UNLIMITED, Drain
 from aihd.services.engine import Engine, Service, guarded
 from aihd.services.execute import Execute, Runtime
 from aihd.services.indexer import Indexer
@@ -100,7 +101,8 @@ async def run(
             await execute.recover()
             stock = _stock(settings, engine, runtime)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stock.reload, reload)
-            services = [reconcile, stock, *_loops(settings, engine, runtime, execute)]
+            settle = Settle(engine, _payout(settings))
+            services = [reconcile, stock, settle, *_loops(settings, engine, runtime, execute)]
             loops = [group.create_task(service.run(), name=service.name) for service in services]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
@@ -109,12 +111,18 @@ async def run(
             await told.once()
             notifier.stopping("draining")
             engine.stopping.set()
-            log.info("draining", running=execute.running)
-            await _first(told.twice(), execute.drained())
+            drain = Drain(engine, settle, notifier, settings.ops.stop_within)
+            log.info("draining", running=execute.running, owed=len(drain.obliged()))
+            await _first(told.twice(), drain.done())
+            await drain.last_try()
+            left = drain.parting()
             for loop in loops:
                 loop.cancel()
             await execute.cancel()
-    log.info("stopped")
+            engine.journal.forget(UNLIMITED)
+    log.info("stopped", left=left)
+    if left:
+        raise TemporaryError(left)
 
 
 async def rehearse(settings: Settings) -> None:
@@ -147,7 +155,6 @@ def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execut
         Watch(engine),
         Claim(engine, execute.ready),
         execute,
-        Settle(engine, _payout(settings)),
         _rate(settings, engine),
         Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
         Retain(engine),

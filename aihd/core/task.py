@@ -121,6 +121,7 @@ class Task:
     salt: bytes | None = None  # made and stored before the commitment
     client_mark: int = 0  # what the client gave us
     bridged: bool = False
+    acknowledged: bool = False  # an operator has seen that it was slashed
     note: str = ""
 
     @property
