@@ -101,7 +101,7 @@ def _show_status(document: dict[str, Any]) -> None:
         )
     for issue in document["issues"]:
         console.print("[bold]Issue[/]    ", end="")
-        console.print(f"{issue['what']}: {issue['reason']}", markup=False, highlight=False)
+        console.print(issue["reason"], markup=False, highlight=False)
         if issue["command"]:
             console.print(f"         what to do: {issue['command']}", markup=False, highlight=False)
 

@@ -26,7 +26,7 @@ TaskId = Annotated[str, typer.Argument(help="id of the task, 64 hexadecimal digi
 
 def known(journal: Journal, text: str) -> Task:
     """The task that the command line names; UsageError when it was never taken."""
-    task_id = task_id_of(text)
+    task_id = task_id_of(text, journal)
     task = journal.find(task_id)
     if task is None:
         declined = journal.declined(task_id)

@@ -159,26 +159,36 @@ def at_stake(task: Task, bond: int) -> tuple[int, int]:
 def _endangered(facts: Facts) -> Iterator[Issue]:
     """Tasks that are late; with the daemon down, every task that it has claimed."""
     for task in facts.open_tasks:
-        until, stake = task.exec_deadline, sum(at_stake(task, _bond(facts)))
-        if not facts.running and stake and until is not None:
-            yield _at_risk(facts, task, "it waits for the daemon", "start aihd", stake=stake)
+        stake = sum(at_stake(task, _bond(facts)))
+        if stake and not facts.running:
+            yield _at_risk(facts, task, "waits for the daemon", "start aihd", stake=stake)
         elif stake and _is_late(facts, task):
-            yield _at_risk(
-                facts, task, f"it is {task.state}{_note(task)}", f"aihd explain {task.id.hex()}", stake=stake
-            )
+            yield _at_risk(facts, task, _LATE[task.state], f"aihd explain {_short(task)}", stake=stake)
         elif not stake and _is_over(facts, task):
-            reason = f"it is {task.state} since height {deadline(task, facts.limits)} at the latest, and still not over"
-            yield Issue(what=_name(task), reason=reason + _note(task), command=f"aihd explain {task.id.hex()}")
+            reason = f"{_name(task)} is {task.state} since height {deadline(task, facts.limits)}, and ought to be over{_note(task)}"
+            yield Issue(what=_name(task), reason=reason, command=f"aihd explain {_short(task)}")
+
+
+_LATE: Final[Mapping[State, str]] = {
+    State.AWAITING_INPUT: "got no input in time, and is not failed yet",
+    State.READY: "has its input, and nodo has not started it",
+    State.RUNNING: "still runs",
+    State.EXECUTED: "is executed, and no block holds its receipt yet",
+    State.FAILING: "cannot be delivered, and its client has no money back yet",
+}
 
 
 def _at_risk(facts: Facts, task: Task, why: str, command: str, *, stake: int) -> Issue:
-    until, height = task.exec_deadline, facts.height
-    if until is None or height is None:
-        return Issue(what=_name(task), reason=why, command=command, at_risk=stake)
-    left = until - height
-    when = f"until height {until} ({blocks_left(left, facts.seconds_per_block)} from now)" if left > 0 else _over(until)
-    reason = f"{why}; {_lost(facts, task)} {when}"
-    return Issue(what=_name(task), reason=reason, command=command, at_risk=stake, until=until)
+    reason = f"{_name(task)} {why}{_note(task)}: {_lost(facts, task)}{_until(facts, task.exec_deadline)}"
+    return Issue(what=_name(task), reason=reason, command=command, at_risk=stake, until=task.exec_deadline)
+
+
+def _until(facts: Facts, until: int | None) -> str:
+    if until is None or facts.height is None:
+        return ""
+    if until <= facts.height:
+        return f" since height {until}: anybody may time it out now"
+    return f" until height {until} ({blocks_left(until - facts.height, facts.seconds_per_block)} from now)"
 
 
 def _lost(facts: Facts, task: Task) -> str:
@@ -186,10 +196,6 @@ def _lost(facts: Facts, task: Task) -> str:
     parts = [f"{format_erg(pay)} of pay"] if pay else []
     parts += [f"{format_erg(slash)} of the bond"] if slash else []
     return f"{' and '.join(parts)} {'is' if len(parts) == 1 else 'are'} at risk"
-
-
-def _over(until: int) -> str:
-    return f"since height {until}: anybody may time it out now"
 
 
 def _bond(facts: Facts) -> int:
@@ -211,8 +217,13 @@ def _is_late(facts: Facts, task: Task) -> bool:
     return task.exec_deadline - facts.height < facts.limits.final_depth
 
 
+def _short(task: Task) -> str:
+    """Enough of its id to name it by."""
+    return task.id.hex()[:16]
+
+
 def _name(task: Task) -> str:
-    return f"task {task.id.hex()}"
+    return f"task {_short(task)}…"
 
 
 def _note(task: Task) -> str:
@@ -226,7 +237,8 @@ def _idle(facts: Facts) -> Iterator[Issue]:
     if not facts.running:
         return
     if facts.paused:
-        yield Issue(what="service", reason=f"paused since {facts.paused}", command="aihd resume", idle=True)
+        reason = f"no new task is taken: paused since {facts.paused}"
+        yield Issue(what="service", reason=reason, command="aihd resume", idle=True)
     yield from _penniless(facts)
     if facts.services == 0:
         reason = "no service is offered, so every task is declined"
@@ -234,13 +246,16 @@ def _idle(facts: Facts) -> Iterator[Issue]:
             what="services", reason=reason, command="see [[services]] in the configuration, then aihd check", idle=True
         )
     if facts.allowance is not None and facts.allowance < facts.fee:
-        reason = f"the limits of wallet.max_spend_* leave {format_erg(facts.allowance)}, a transaction takes {format_erg(facts.fee)}"
+        left, fee = format_erg(facts.allowance), format_erg(facts.fee)
+        reason = f"the limits of wallet.max_spend_* leave {left} for now, and a transaction takes {fee}"
         yield Issue(what="wallet", reason=reason, command="wait, or raise the limits and restart", idle=True)
     if facts.height is not None and facts.expiry is not None and facts.height >= facts.expiry:
         yield Issue(what="market", reason=_ending(facts, facts.expiry), command="aihd bond withdraw", idle=True)
     if "reputation" in facts.waiting and facts.wallet and facts.wallet.score < 0:
         number, last = facts.waiting["reputation"]
-        reason = f"our score of {facts.wallet.score} shuts us out of {count(number, 'open task')}: {last}"
+        reason = (
+            f"our score of {facts.wallet.score} shuts us out of {count(number, 'open task')} (the last one: {last})"
+        )
         yield Issue(what="score", reason=reason, command="aihd policy", idle=True)
 
 
@@ -248,48 +263,71 @@ def _penniless(facts: Facts) -> Iterator[Issue]:
     """What a wallet lacks to claim a task."""
     wallet = facts.wallet
     if wallet is None:
+        yield Issue(
+            what="wallet",
+            reason="the chain and the wallet have not been read yet",
+            command="wait, or aihd check",
+            idle=True,
+        )
         return
     if not wallet.bonded:
         reason = "this wallet has no bond, and only a bond can claim tasks"
         yield Issue(what="bond", reason=reason, command='aihd bond open --amount "5 ERG"', idle=True)
-    needed = RESERVE + 2 * facts.fee
-    if wallet.confirmed - wallet.reserved < needed:
-        reason = (
-            f"the wallet has {format_erg(wallet.confirmed)}, a claim takes {format_erg(needed)} out of it for a while"
-        )
+    needed, free = RESERVE + 2 * facts.fee, wallet.confirmed - wallet.reserved
+    if free < needed:
+        held = f" ({format_erg(wallet.reserved)} more are reserved)" if wallet.reserved else ""
+        reason = f"the wallet has {format_erg(free)} to spend{held}, and a claim takes {format_erg(needed)} for a while"
         yield Issue(what="wallet", reason=reason, command=f"send ERG to {wallet.address}", idle=True)
 
 
 # -- the rest
 
+LOOKS: Final = "reconcile"  # the loop without which nothing is found, and nothing claimed
+_CONCERNS: Final[Mapping[str, str]] = {
+    LOOKS: "the chain cannot be followed, and no new task is taken meanwhile",
+    "execution": "services cannot be run",
+    "execute": "services cannot be run",
+    "settle": "results cannot be published",
+    "rate": "ratings cannot go on",
+    "claim": "tasks cannot be claimed",
+    "watch": "tasks cannot be looked for",
+    "bridge": "reputation cannot be written into nodo",
+    "price": "nodo does not say what a run costs",
+    "stock": "not all services are offered",
+    "compare": "explorers cannot be compared with the node",
+    "instances": "instances of services may still run, and cost",
+    "instances left": "instances that an earlier run left cannot be looked for",
+    "report": "the daemon does not report",
+    "reload": "the new configuration is not in force",
+}
+
 
 def _troubles(facts: Facts) -> Iterator[Issue]:
     for name, reason in sorted(facts.troubles.items()):
         defect = reason.startswith(DEFECT)
-        looks = name == "reconcile"  # without it nothing is found and nothing is claimed
         yield Issue(
-            what="the chain" if looks else f"{name} loop",
-            reason=f"{reason}; no new task is taken meanwhile" if looks else reason,
+            what=f"{name} loop",
+            reason=f"{_CONCERNS.get(name, f'the {name} loop is in trouble')}: {reason}",
             command="see the log, and please report it" if defect else "aihd check",
-            idle=looks,
+            idle=name == LOOKS,
             defect=defect,
         )
 
 
 def _others(facts: Facts) -> Iterator[Issue]:
     if facts.restored:
-        reason = f"it was put back from the backup of {facts.restored}; what happened since is known once the chain was read in full"
+        reason = f"the database was put back from the backup of {facts.restored}; what happened since is known once the chain was read"
         yield Issue(what="database", reason=reason, command="start aihd, and wait")
     for task in facts.slashed:
-        reason = f"its deadline was missed, and {format_erg(guards.slash(task.worth, task.worth))} of the bond went to its client"
-        command = f"aihd tasks acknowledge {task.id.hex()}"
-        yield Issue(what=_name(task), reason=reason + _note(task), command=command)
+        slash = format_erg(guards.slash(task.worth, task.worth))
+        reason = f"{_name(task)} missed its deadline, and {slash} of the bond went to its client{_note(task)}"
+        yield Issue(what=_name(task), reason=reason, command=f"aihd tasks acknowledge {_short(task)}")
     if facts.expiry is not None and facts.height is not None and facts.expiry - NOTICE < facts.height < facts.expiry:
         yield Issue(what="market", reason=_ending(facts, facts.expiry), command="aihd bond withdraw")
     for source in facts.sources:
         if source.resting and source.lies:
-            reason = f"it was found untrue, and is asked last: {source.resting}"
-            yield Issue(what=f"{source.kind} {source.url}", reason=reason, command="name another one in [chain]")
+            reason = f"the {source.kind} {source.url} was found untrue, and is asked last: {source.resting}"
+            yield Issue(what=source.kind, reason=reason, command="name another one in [chain]")
 
 
 def _ending(facts: Facts, expiry: int) -> str:
@@ -300,7 +338,7 @@ def _ending(facts: Facts, expiry: int) -> str:
         if left > 0
         else f"ended at height {expiry}"
     )
-    return f"it {when}: no task can be claimed after that; withdraw the bond and join a new market"
+    return f"the market {when}: no task can be claimed after that; withdraw the bond and join a new one"
 
 
 # -- the sentence
@@ -317,7 +355,7 @@ def _sentence(facts: Facts, verdict: Verdict, issues: tuple[Issue, ...]) -> str:
         Verdict.ERROR: next((issue for issue in issues if issue.defect), None),
         Verdict.NOT_EARNING: next((issue for issue in issues if issue.idle), None),
     }.get(verdict) or issues[0]
-    return f"{_total(endangered)}{worst.what}: {worst.reason}{_mend(worst)}"
+    return f"{_total(endangered)}{worst.reason}{_mend(worst)}"
 
 
 def _mend(issue: Issue) -> str:
@@ -336,15 +374,15 @@ def _down(facts: Facts, endangered: list[Issue]) -> str:
         return (
             f"aihd is not running; {count(len(facts.open_tasks), 'task')} open, nothing at risk. What to do: start aihd"
         )
-    whole = sum(issue.at_risk for issue in endangered)
+    whole = format_erg(sum(issue.at_risk for issue in endangered))
+    wait = f"{count(len(endangered), 'claimed task')} wait{'s' if len(endangered) == 1 else ''} for it"
     first = min((issue.until for issue in endangered if issue.until is not None), default=None)
-    when = "" if first is None else f" before height {first}"
-    if first is not None and facts.height is not None and first > facts.height:
-        when += f" ({about((first - facts.height) * facts.seconds_per_block)} after it was last seen)"
-    return (
-        f"aihd is not running, and {count(len(endangered), 'claimed task')} wait{'s' if len(endangered) == 1 else ''} for it: "
-        f"start it{when}, or {format_erg(whole)} are lost"
-    )
+    if first is None or facts.height is None:
+        return f"aihd is not running, and {wait}: start it, or {whole} are lost"
+    if first <= facts.height:
+        return f"aihd is not running, and {wait}; a deadline is over: start it at once, {whole} are being lost"
+    left = about((first - facts.height) * facts.seconds_per_block)
+    return f"aihd is not running, and {wait}: start it before height {first} ({left} after it was last seen), or {whole} are lost"
 
 
 def parting(tasks: Iterable[Task], height: int, seconds_per_block: float) -> str:

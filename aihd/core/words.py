@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from math import floor
+from typing import Final
+
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
 
 def count(number: int, noun: str) -> str:
     """Returns "1 task", "2 tasks"."""
@@ -9,11 +14,13 @@ def count(number: int, noun: str) -> str:
 
 
 def about(seconds: float) -> str:
-    """Returns a time as people say it: "about 40 s", "about 3 min", "about 3 h", "about 4 d"."""
-    for size, unit, least in ((86_400, "d", 2), (3_600, "h", 2), (60, "min", 2), (1, "s", 0)):
-        if seconds >= least * size:
-            return f"about {round(seconds / size)} {unit}"
-    return "now"
+    """Returns a time as people say it: "about 40 s", "about 3 min", "about 2.6 h", "about 30 d".
+
+    It is rounded down, since mostly it is what is left.
+    """
+    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (1, "s"))
+    number = seconds / size
+    return f"about {floor(number * 10) / 10:g} {unit}" if number < 10 and size > 60 else f"about {floor(number)} {unit}"
 
 
 def blocks_left(blocks: int, seconds_per_block: float) -> str:

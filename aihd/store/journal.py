@@ -260,6 +260,15 @@ class Journal:
         row = self._db.execute("SELECT * FROM tasks WHERE id = ?", (task_id,)).fetchone()
         return _task(row) if row else None
 
+    def named(self, prefix: str) -> list[bytes]:
+        """Ids of the tasks here, taken, declined or posted, that begin with these hexadecimal digits; at most three."""
+        rows = self._db.execute(
+            "SELECT id FROM (SELECT id FROM tasks UNION SELECT task AS id FROM declined UNION SELECT id FROM posts) "
+            "WHERE lower(hex(id)) LIKE ? || '%' LIMIT 3",
+            (prefix,),
+        )
+        return [row["id"] for row in rows]
+
     def open_tasks(self) -> list[Task]:
         """Tasks without a final end, oldest first."""
         return [_task(row) for row in self._db.execute("SELECT * FROM tasks WHERE final = 0 ORDER BY rowid")]
