@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from situations import CLAIMED, situations, told
 
 from aihd.core.verdict import Facts, Verdict, judge, parting
 from aihd.core.words import about, blocks_left, count
-from tests.core.situations import CLAIMED, situations, told
 
 GOLDEN: dict[str, dict[str, Any]] = tomllib.loads(
     Path(__file__).with_name("situations.toml").read_text(encoding="utf-8")
