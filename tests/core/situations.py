@@ -50,7 +50,7 @@ CLAIMED: Final = replace(TASK, where=Where.CLAIMED, since=960, claim_height=960,
 RATING: Final = replace(
     CLAIMED, where=Where.RELEASED, stage=Stage.DONE, commit_deadline=1060, reveal_deadline=1120, since=998
 )
-IN_TOKEN: Final = {"asset": SIGUSD, "payment": 500, "worth": ERG}
+IN_TOKEN: Final[dict[str, Any]] = {"asset": SIGUSD, "payment": 500, "worth": ERG}
 
 
 def situations() -> Iterator[tuple[str, Facts]]:
