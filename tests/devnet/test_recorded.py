@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import pytest_asyncio
-from devnet_wallet import ERG, Client, connected, key
-from ergo_lib_python.chain import Constant, NetworkPrefix
+from devnet_wallet import ERG, FEE, Client, connected, funded, key, out, sign
+from ergo_lib_python.chain import Constant, ErgoBox, ErgoBoxCandidate, NetworkPrefix
+from ergo_lib_python.transaction import Transaction
 
+from aihd.chain.node import Answer, classify
 from aihd.devnet.account import Account
+from aihd.protocol.trees import FEE_TREE
 
 Json = Any
 FOLDER: Final = Path(__file__).parent / "recorded"
@@ -207,3 +210,178 @@ async def test_node__asked_as_a_real_one_was__answers_in_the_same_form(stage: St
     unexpected = {place: both for place, both in found.items() if place not in DIFFERENT}
     assert not unexpected, "\n".join(f"{place}: {both}"[:260] for place, both in unexpected.items())
     assert [place for place in DIFFERENT if place not in found] == []
+
+
+# ---------------------------------------------------------------- the same mistakes
+
+
+@dataclass(slots=True)
+class Mistakes:
+    """Everything that was done wrong to the real node, done to the devnet, in the same order."""
+
+    client: Client
+    found: dict[str, tuple[int, Json]]
+
+    async def send(self, name: str, body: Json, path: str = "/transactions") -> None:
+        answer = await self.client.node(path, body)
+        self.found[name] = (answer.status, answer.json)
+
+    async def ask(self, name: str, path: str) -> None:
+        answer = await self.client.node(path)
+        self.found[name] = (answer.status, answer.json)
+
+    def paid(self, box: ErgoBox, value: int, fee: int = FEE, outputs: Sequence[ErgoBoxCandidate] = ()) -> Json:
+        """A payment of A to itself as JSON; `outputs` in place of the usual ones."""
+        height = self.client.chain.height
+        if not outputs:
+            parts = [(box.value - value - fee, A.tree), (value, A.tree), *([(fee, FEE_TREE)] if fee else [])]
+            outputs = [out(amount, tree, height) for amount, tree in parts]
+        return json.loads(sign(self.client.chain, [A], [box], outputs).json())
+
+    def bent(self, body: Json, change: Callable[[Json], None]) -> Json:
+        copy = json.loads(json.dumps(body))
+        change(copy)
+        return copy
+
+
+async def _invalid(done: Mistakes) -> None:
+    """What no pool takes."""
+    chain = done.client.chain
+    box = funded(chain, A, 20 * ERG)
+    usual = done.paid(box, 5_000_000)
+    await done.send("fee too low", done.paid(box, 5_000_000, 100_000))
+    await done.send("no fee", done.paid(box, 5_000_000, 0))
+    for name, amount in (("creates ERG", 1_100_000), ("loses ERG", -3_900_000)):
+        await done.send(name, done.bent(usual, lambda tx, amount=amount: _add(tx, amount)))
+    await done.send("dust", done.bent(usual, lambda tx: tx["outputs"][1].update(value=1000)))
+    minted = [{"tokenId": "11" * 32, "amount": 5}]
+    await done.send("makes a token", done.bent(usual, lambda tx: tx["outputs"][0].update(assets=minted)))
+    late = {"creationHeight": 10_000_000}
+    await done.send("future creation height", done.bent(usual, lambda tx: tx["outputs"][0].update(late)))
+    for name, proof in (("bad proof", "00" * 56), ("empty proof", "")):
+        await done.send(
+            name, done.bent(usual, lambda tx, proof=proof: _first(tx)["spendingProof"].update(proofBytes=proof))
+        )
+    await done.send("unknown input", done.bent(usual, lambda tx: _first(tx).update(boxId="22" * 32)))
+    await done.send("unknown data input", done.bent(usual, lambda tx: tx["dataInputs"].append({"boxId": "33" * 32})))
+    await done.send("no outputs key", done.bent(usual, lambda tx: tx.pop("outputs")))
+    await done.send("tree no hex", done.bent(usual, lambda tx: tx["outputs"][0].update(ergoTree="zz")))
+    negative = [usual["outputs"][0] | {"value": -1}, usual["outputs"][2]]
+    await done.send("negative value", done.bent(usual, lambda tx: tx.update(outputs=negative)))
+    await done.send("same input twice", done.bent(usual, lambda tx: tx["inputs"].append(_first(tx))))
+    await done.send("wrong id (check)", usual | {"id": "44" * 32}, "/transactions/check")
+
+
+def _first(tx: Json) -> Json:
+    return tx["inputs"][0]
+
+
+def _add(tx: Json, amount: int) -> None:
+    tx["outputs"][0]["value"] += amount
+
+
+async def _pooled(done: Mistakes) -> None:
+    """What becomes of good ones that wait, of their rivals, and of what was built on the losers."""
+    chain = done.client.chain
+    box = funded(chain, A, 20 * ERG)
+    good, heights = done.paid(box, 5_000_000), chain.height
+    made = Transaction.from_json(good).outputs[0]
+    await done.send("check good", good, "/transactions/check")
+    await done.send("good", good)
+    await done.send("same again", good)
+    await done.send("double, same fee", done.paid(box, 6_000_000))
+    for name, path in (
+        ("pool tx", f"/transactions/unconfirmed/byTransactionId/{good['id']}"),
+        ("pool spent input", f"/transactions/unconfirmed/inputs/byBoxId/{box.box_id}"),
+        ("pool output", f"/transactions/unconfirmed/outputs/byBoxId/{made.box_id}"),
+        ("utxo of pool output", f"/utxo/byId/{made.box_id}"),
+        ("index of pool output", f"/blockchain/box/byId/{made.box_id}"),
+        ("utxo of pool-spent", f"/utxo/byId/{box.box_id}"),
+        ("itx of pool tx", f"/blockchain/transaction/byId/{good['id']}"),
+    ):
+        await done.ask(name, path)
+    whole = [out(made.value - FEE, A.tree, heights), out(FEE, FEE_TREE, heights)]
+    child = done.paid(made, 0, outputs=whole)
+    await done.send("child of pool tx", child)
+    await done.ask("pool spent pool box", f"/transactions/unconfirmed/inputs/byBoxId/{made.box_id}")
+    higher = done.paid(box, 5_000_000, 5 * FEE)  # the loser weighs with its child
+    await done.send("double, higher fee", higher)
+    await done.ask("loser still in pool?", f"/transactions/unconfirmed/byTransactionId/{good['id']}")
+    await done.ask("loser's child in pool?", f"/transactions/unconfirmed/byTransactionId/{child['id']}")
+    await done.send("loser sent again", good)
+    await done.send("loser's child sent again", child)
+    chain.mine()
+    await done.send("mined sent again", higher)
+    await done.send("loser sent after", good)
+    await done.ask("pool ids after", "/transactions/unconfirmed/transactionIds")
+    change = Transaction.from_json(higher).outputs[0]
+    rest = change.value - 5_000_000 - FEE
+    minted = [
+        out(rest, A.tree, chain.height, tokens=[(str(change.box_id), 5)]),
+        out(5_000_000, A.tree, chain.height),
+        out(FEE, FEE_TREE, chain.height),
+    ]
+    await done.send("mint", done.paid(change, 0, outputs=minted))
+
+
+NOT_DONE: Final = {
+    "unspent tree, pool": "the recorder kept a summary of its own, not the answer",
+    "known": "the recorder's own notes",
+}
+CLASSES: Final = {
+    **dict.fromkeys(("fee too low", "no fee"), Answer.FEE),
+    **dict.fromkeys(("creates ERG", "loses ERG", "dust", "makes a token", "bad proof", "empty proof"), Answer.REFUSED),
+    **dict.fromkeys(("no outputs key", "tree no hex", "negative value", "same input twice"), Answer.REFUSED),
+    "future creation height": Answer.UNKNOWN,
+    **dict.fromkeys(
+        ("unknown input", "unknown data input", "mined sent again", "loser sent after"), Answer.MISSING_INPUT
+    ),
+    "loser's child sent again": Answer.MISSING_INPUT,
+    "same again": Answer.KNOWN,
+    **dict.fromkeys(("double, same fee", "loser sent again"), Answer.DOUBLE_SPEND),
+}
+
+
+def _plain(name: str, body: Json) -> Json:
+    """An answer without ids and numbers, or the form of what is no refusal."""
+    if not isinstance(body, dict) or body.get("detail") is None:
+        return shape_of(body)
+    text = re.sub(r"[0-9a-f]{60,64}", "<id>", body["detail"])
+    text = re.sub(r"-?[0-9]+(?:, -?[0-9]+){9,}", "<bytes>", text)
+    text = re.sub(r"(?<![.E-])-?\b[0-9]{4,}\b|(?<=<= )[0-9]+", "<number>", text)
+    pattern, _ = LEFT_OUT.get(name, ("", ""))
+    return {**body, "detail": re.sub(pattern, "<left out>", text) if pattern else text}
+
+
+@pytest.mark.asyncio
+async def test_node__given_the_same_mistakes_as_a_real_one__refuses_them_in_the_same_words() -> None:
+    async with connected() as client:
+        done = Mistakes(client, {})
+        await _invalid(done)
+        await _pooled(done)
+    assert done.found.keys() | NOT_DONE.keys() == ERRORS.keys()
+    different = {}
+    for name, (status, body) in done.found.items():
+        real, ours = _plain(name, ERRORS[name]["body"]), _plain(name, body)
+        if status != ERRORS[name]["status"] or list(differences(real, ours, name)):
+            different[name] = (real, ours)
+    assert not different, "\n".join(f"{name}:\n  {real}\n  {ours}" for name, (real, ours) in different.items())
+
+
+@pytest.mark.asyncio
+async def test_classify__hears_a_real_node_and_the_devnet__gives_the_same_class_for_both() -> None:
+    async with connected() as client:
+        done = Mistakes(client, {})
+        await _invalid(done)
+        await _pooled(done)
+    for name, answer in CLASSES.items():
+        texts = (ERRORS[name]["body"]["detail"], done.found[name][1]["detail"])
+        assert [classify(text) for text in texts] == [answer, answer], name
+    unnamed = [name for name, each in ERRORS.items() if each.get("status") == 400 and name not in CLASSES]
+    assert unnamed == []
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_left_out__of_a_real_text__still_stands_there(name: str) -> None:
+    pattern, reason = LEFT_OUT[name]
+    assert reason and re.search(pattern, ERRORS[name]["body"]["detail"])
