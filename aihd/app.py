@@ -40,6 +40,7 @@ from aihd.execution.pin import Pinner
 from aihd.execution.serial import SerialAdapter, runtime_folders
 from aihd.execution.template import AdapterName
 from aihd.execution.tunnel import TunnelAdapter
+from aihd.nodo.gate import Gate
 from aihd.nodo.gateway import GatewayClient
 from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
@@ -223,9 +224,10 @@ def _stock(settings: Settings, engine: Engine, runtime: Runtime) -> Stock:
 
 
 def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service]:
-    if not settings.policy.count_nodo_cost:
-        return []
-    return [Price(engine, runtime.gateway, runtime.client_id, settings.nodo.installation.per_nanoerg)]
+    nodo = settings.nodo.installation
+    database, debt = nodo.database if settings.nodo.folder else None, nodo.allows_debt
+    price = Price(engine, runtime.gateway, runtime.client_id, nodo.rate, database=database, allows_debt=debt)
+    return [price]
 
 
 def _rate(settings: Settings, engine: Engine) -> Rate:
@@ -258,7 +260,13 @@ async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) ->
     nodo, given = settings.nodo.installation, settings.nodo
     address = required(nodo.gateway, "nodo.gateway")
     gateway = await stack.enter_async_context(
-        GatewayClient(address, security=given.security, peer_id=given.peer_id, hash_algorithm=nodo.hash_algorithm)
+        GatewayClient(
+            address,
+            security=given.security,
+            peer_id=given.peer_id,
+            hash_algorithm=nodo.hash_algorithm,
+            gate=Gate.below(nodo.gate),
+        )
     )
     kept = engine.journal.meta().get(GATEWAY_CLIENT)
     client_id = await gateway.client_id(kept)

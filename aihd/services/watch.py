@@ -35,6 +35,7 @@ class Watch(Service):
         self._at_work = 0
         self._rules = engine.policy
         self._declined: set[str] = set()  # for good: nothing but other rules can change it
+        self._waiting: dict[str, str] = {}  # code of what a task waits for on our side, by its id
 
     async def step(self) -> None:
         engine = self.engine
@@ -45,6 +46,7 @@ class Watch(Service):
             self._declined.clear()
         open_now = {task.id: task for task in await engine.view.escrows()}
         self._declined &= open_now.keys()
+        self._waiting = {key: code for key, code in self._waiting.items() if key in open_now}
         fresh = [task for key, task in open_now.items() if key not in self._declined]
         if fresh:
             situation = await engine.submitter.situation()
@@ -59,15 +61,19 @@ class Watch(Service):
         self._looked_at = engine.tip.info.header_id
 
     def _consider(self, task: On[TaskEscrow], situation: Situation) -> policy.Decline | None:
-        """Accept a task, or remember that it is declined for good and return why."""
+        """Accept a task; or return why not, once, if it is declined for good or waits for something of ours."""
         decline = considered(self.engine, task, situation, self._at_work)
         if decline is None:
             self._accept(task)
         elif not decline.passing:
             self._declined.add(task.id)
+        elif not decline.ours or self._waiting.get(task.id) == decline.code:
+            return None
+        else:
+            self._waiting[task.id] = decline.code  # counted once: it waits for what our operator can mend
+        if decline is not None:
             log.info("declined", task=task.id, code=decline.code, reason=decline.sentence)
-            return decline
-        return None
+        return decline
 
     def _accept(self, task: On[TaskEscrow]) -> None:
         terms = task.content
@@ -149,5 +155,8 @@ def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, other
         return policy.Decline("locator", f"its input locator {task.content.locator[:40]!r}: {refusal}")
     cost = engine.costs.get(task.content.service_hash, None if engine.counts_cost else 0)
     client = engine.scores[-1].score(task.content.client, Role.CLIENT).standing if engine.scores else None
-    offer = Offer(task, situation.bond.content, situation.market.height, situation.tip.refs, others, cost, client)
+    credit = engine.credit.get(task.content.service_hash)
+    offer = Offer(
+        task, situation.bond.content, situation.market.height, situation.tip.refs, others, cost, client, credit
+    )
     return policy.consider(offer, engine.policy)
