@@ -41,7 +41,7 @@ from aihd.execution.serial import SerialAdapter, runtime_folders
 from aihd.execution.template import AdapterName
 from aihd.execution.tunnel import TunnelAdapter
 from aihd.nodo.gate import Gate
-from aihd.nodo.gateway import GatewayClient
+from aihd.nodo.gateway import GatewayClient, StillThere
 from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
 from aihd.ops.lock import process_lock
@@ -284,6 +284,7 @@ async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) ->
         settings.policy.max_output,
         SECONDS_PER_BLOCK[settings.chain.network],
         _adapters(settings, gateway, session),
+        still_there=_still_there(settings),
     )
 
 
@@ -302,6 +303,17 @@ def _adapters(settings: Settings, gateway: GatewayClient, session: aiohttp.Clien
             raise ConfigError("services: adapter 'container' needs the extra aihd[docker]") from None
         adapters["container"] = ContainerAdapter(engine)
     return adapters
+
+
+def _still_there(settings: Settings) -> StillThere | None:
+    """What asks nodo's Docker engine for an instance's container, if one is configured and its SDK is here."""
+    if settings.nodo.docker is None:
+        return None
+    try:
+        from aihd.execution.engine import asking
+    except ImportError:
+        raise ConfigError("nodo.docker needs the extra aihd[docker]") from None
+    return asking(settings.nodo.docker)
 
 
 async def _open_doors(settings: Settings, engine: Engine, report: Report, stack: AsyncExitStack) -> None:

@@ -42,6 +42,15 @@ class SourceFacts:
     resting: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodoFacts:
+    """Our credit at nodo, in its `unit`; `runs`: how many of the dearest service that we offer it is good for."""
+
+    balance: int
+    unit: str
+    runs: int
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Everything a status is made of. `height` is the tip's; `troubles` maps a loop to what ails it.
@@ -62,6 +71,7 @@ class Facts:
     paused: str | None = None
     restored: str | None = None
     sources: tuple[SourceFacts, ...] = ()
+    nodo: NodoFacts | None = None
 
 
 def status(facts: Facts) -> dict[str, Any]:
@@ -83,6 +93,7 @@ def status(facts: Facts) -> dict[str, Any]:
             "declined": {code: {"count": count, "last": last} for code, (count, last) in facts.declines.items()},
         },
         "sources": [asdict(source) for source in facts.sources],
+        "nodo": None if facts.nodo is None else asdict(facts.nodo),
         "newest": [_line(task, facts.limits) for task in facts.newest],
         "issues": issues,
     }

@@ -101,6 +101,7 @@ class EmbeddedGateway:
         self._executor = executor(storage / "__cache__" / "microvm" / "runtime", host, self._died)
         self._proxy = PortProxy(host)
         self._launches: set[asyncio.Task[Started]] = set()
+        self._pruning: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> str:
@@ -137,14 +138,27 @@ class EmbeddedGateway:
         if self._server is not None:
             await self._server.stop(grace=None)
             self._server = None
-        await asyncio.gather(*self._launches, return_exceptions=True)
+        for pruning in self._pruning:
+            pruning.cancel()
+        await asyncio.gather(*self._launches, *self._pruning, return_exceptions=True)
         await self._executor.close()
         await self._proxy.close()
         self._rows.clear()
 
     def _died(self, running: str) -> None:
+        """An instance ended by itself. A container stays until nodo looks after its containers the next time."""
         self._proxy.withdraw(running)
+        if not self._age.docker or isinstance(self._executor, Executor):
+            self._rows.forget(running)
+            return
+        pruning = asyncio.create_task(self._prune(running), name=f"prune {running[:8]}")
+        self._pruning.add(pruning)
+        pruning.add_done_callback(self._pruning.discard)
+
+    async def _prune(self, running: str) -> None:
+        await asyncio.sleep(UPKEEP_EVERY)
         self._rows.forget(running)
+        await self._executor.stop(running)
 
     def _launched(self, launch: asyncio.Task[Started]) -> None:
         self._launches.discard(launch)

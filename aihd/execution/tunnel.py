@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from aihd.errors import DependencyError, one_line
 from aihd.execution.adapters import Job, Limited, Output
 from aihd.execution.errors import NotListening, TooSlow
+from aihd.nodo.failures import Unreachable
 
 PIECE: Final = 1 << 18
 PAUSE: Final = 0.1  # seconds between attempts
@@ -76,6 +77,10 @@ class TunnelAdapter:
         try:
             async with self.open(job.token, job.template.slot or 0) as tunnel:
                 await _converse(tunnel, job.input.path, sink)
+        except Unreachable:  # it broke while the input was on its way in
+            if sink.taken or time.monotonic() >= deadline:
+                raise
+            return Came.NOBODY
         except DependencyError as error:
             if NOBODY not in str(error):
                 raise

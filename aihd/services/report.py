@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 
 from aihd.core.task import Limits
-from aihd.core.views import Facts, SourceFacts, WalletFacts, status
+from aihd.core.views import Facts, NodoFacts, SourceFacts, WalletFacts, status
 from aihd.ops.notify import Notifier
 from aihd.ops.web import Health
 from aihd.protocol.trees import address_of
@@ -44,7 +44,15 @@ class Report:
         """The status document now."""
         engine = self._engine
         facts = facts_of(engine.journal, self._height, self._wallet, engine.health, engine.limits, running=True)
-        return status(replace(facts, sources=tuple(self._sources())))
+        return status(replace(facts, sources=tuple(self._sources()), nodo=self._nodo()))
+
+    def _nodo(self) -> NodoFacts | None:
+        offered = self._engine.policy.services.keys()
+        held = [credit for key, credit in self._engine.credit.items() if key in offered]
+        if not held:
+            return None
+        least = min(held, key=lambda credit: credit.runs)
+        return NodoFacts(balance=least.balance, unit=least.unit, runs=least.runs)
 
     def _sources(self) -> Iterator[SourceFacts]:
         view = self._engine.view
