@@ -90,6 +90,9 @@
       val mayMove = if (isClaim) {
         val payment = terms(1)
         val promise = claimed.R6[Coll[Long]].get
+        val fee     = worth * FEE_BPS / 10000L
+        // A payment in a token leaves the treasury's share and the fee of the release to ERG that the client adds.
+        val locked  = if (first.tokens.size == 0) payment else MAX_MINER_FEE + (if (fee >= MIN_BOX) fee else 0L)
         openIds.size < MAX_OPEN &&
         worth > 0L &&
         // Far above any price: up to here no product of a payment leaves a Long, which would freeze a release or a timeout.
@@ -101,9 +104,7 @@
         (first.tokens.size == 1 || worth == payment) &&
         counters(1) + worth <= amount * BOND_MULTIPLIER &&
         blake2b256(claimed.propositionBytes) == CLAIMED_HASH &&
-        // A payment in a token leaves the treasury's share and the fee of the release to ERG that the client adds.
-        claimed.value >= RECEIPT_VALUE + RATING_VALUE +
-          (if (first.tokens.size == 1) worth * FEE_BPS / 10000L + MAX_MINER_FEE else payment) &&
+        claimed.value >= RECEIPT_VALUE + RATING_VALUE + locked &&
         claimed.tokens == Coll((taskId, 2L)).append(first.tokens) &&
         OUTPUTS.filter({ (box: Box) => box.tokens.exists({ (t: (Coll[Byte], Long)) => t._1 == taskId }) }).size == 1 &&
         promise.size == 5 &&

@@ -113,7 +113,7 @@ def withdraw(market: Market, bond: On[Bond], funds: Funds) -> Plan:
 
 def post(market: Market, task: TaskEscrow, funds: Funds) -> Plan:
     """Lock a payment, in ERG or in a token, for one run of a service."""
-    escrow = market.output(Guard.TASK, value_of(task), task, _units(task.asset, task.payment))
+    escrow = market.output(Guard.TASK, value_of(task), task, units(task.asset, task.payment))
     return balance(TxKind.POST, (), (escrow,), funds, market.height, signer=task.client)
 
 
@@ -198,8 +198,7 @@ def held_of(terms: ClaimedTask | TaskEscrow) -> int:
 def _earned(claimed: On[ClaimedTask], value: int, held: int, tree: bytes) -> tuple[Output, ...]:
     """What a release leaves to the node, if it is worth a box; what is not goes into the change."""
     terms = claimed.content
-    units = _units(terms.asset, terms.payment - held)
-    return (Output(value, tree, units),) if value >= DUST else ()
+    return (Output(value, tree, units(terms.asset, terms.payment - held)),) if value >= DUST else ()
 
 
 def fail(
@@ -238,9 +237,7 @@ def _rating_of(terms: ClaimedTask, *, held: int, outcome: int, commit: int, reve
 
 def _rating_output(market: Market, task_id: bytes, rating: Rating) -> Output:
     in_erg = rating.held if rating.asset is None else 0
-    return market.output(
-        Guard.RATING, RATING_VALUE + in_erg, rating, ((task_id, 1), *_units(rating.asset, rating.held))
-    )
+    return market.output(Guard.RATING, RATING_VALUE + in_erg, rating, ((task_id, 1), *units(rating.asset, rating.held)))
 
 
 def timeout(market: Market, claimed: On[ClaimedTask], bond: On[Bond], funds: Funds) -> Plan:
@@ -271,7 +268,8 @@ def _payout(
     return Output(value, tree, tokens, {codec.REGISTER_IDS[0]: codec.coll_byte(source.raw_id)})
 
 
-def _units(asset: bytes | None, amount: int) -> tuple[tuple[bytes, int], ...]:
+def units(asset: bytes | None, amount: int) -> tuple[tuple[bytes, int], ...]:
+    """Returns the tokens that hold `amount` units of an asset; none for a payment in ERG."""
     return ((asset, amount),) if asset is not None and amount else ()
 
 
@@ -345,11 +343,15 @@ def _held_payout(rating: On[Rating]) -> Output:
 
 
 def reclaim(market: Market, receipt: On[Receipt] | On[FailureReceipt], funds: Funds) -> Plan:
-    """Take the value of an old receipt back; its task token is burned."""
+    """Take the value of an old receipt back; its task token is burned.
+
+    A failure receipt is worth no more than a fee: where nothing is left of it, wallet boxes are added and all goes into the change.
+    """
     node = receipt.content.node
-    payout = Output(receipt.value - funds.fee, p2pk_tree(node))
+    left = receipt.value - funds.fee
+    payout = (Output(left, p2pk_tree(node)),) if left >= DUST else ()
     burned = [receipt.tokens[0][0]]
-    return balance(TxKind.RECLAIM, (receipt.box,), (payout,), funds, market.height, signer=node, burned=burned)
+    return balance(TxKind.RECLAIM, (receipt.box,), payout, funds, market.height, signer=node, burned=burned)
 
 
 def send(market: Market, outputs: tuple[Output, ...], funds: Funds) -> Plan:
