@@ -239,6 +239,7 @@ class Ops(Section):
 
     listen: TcpAddress = HostPort("127.0.0.1", 9464)
     data_dir: File = Path("/var/lib/aihd")
+    stop_within: Duration = 240.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from aihd.core.assets import Assets, show_amount
 from aihd.core.task import FINAL, RELEASED, Limits, State, Task, decide
-from aihd.core.views import deadline
+from aihd.core.verdict import deadline
 from aihd.errors import InvariantError
 from aihd.protocol.constants import SETTLE_GRACE
 from aihd.protocol.units import format_erg

@@ -15,9 +15,10 @@ from typing import Final
 from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
 from ergo_lib_python.transaction import UnsignedTransaction
 
-from aihd.protocol.boxes import ClaimedTask, TaskEscrow, tokens_of
+from aihd.protocol.boxes import ClaimedTask, Rating, TaskEscrow, tokens_of
 from aihd.protocol.codec import BoxError
 from aihd.protocol.coins import REEMISSION_TOKEN, total_of
+from aihd.protocol.constants import BURN, USELESS
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Output, Plan, TxKind
 from aihd.protocol.opinion import REPUTATION_TREE
@@ -125,10 +126,22 @@ def _others(permit: Permit, plan: Plan) -> Iterator[bytes]:
             yield permit.deployment.treasury
         case TxKind.FAIL | TxKind.TIMEOUT | TxKind.REFUND:
             yield from _clients(permit, plan.inputs[0])
+        case TxKind.SETTLE:
+            yield from _held_payee(permit, plan.inputs[0])
         case TxKind.OPINION:
             yield REPUTATION_TREE
         case TxKind.SEND:
             yield from (output.tree for output in plan.outputs[: plan.named])
+
+
+def _held_payee(permit: Permit, first: ErgoBox) -> Iterator[bytes]:
+    """Who gets what a rating holds: its node, or nobody at all after the mark that burns it."""
+    try:
+        rating = permit.deployment.read(Rating, first).content
+    except BoxError:
+        return
+    if rating.held:
+        yield BURN if rating.client_mark == USELESS else p2pk_tree(rating.node)
 
 
 def _clients(permit: Permit, first: ErgoBox) -> Iterator[bytes]:

@@ -109,6 +109,7 @@ class Task:
     claim_block: bytes | None = None
     claim_tx: bytes | None = None  # id of the transaction that claimed it, and set its reserve aside
     exec_deadline: int | None = None
+    release_height: int | None = None  # of the block that holds its receipt
     commit_deadline: int | None = None
     reveal_deadline: int | None = None
     may_reveal: bool = False
@@ -120,6 +121,7 @@ class Task:
     salt: bytes | None = None  # made and stored before the commitment
     client_mark: int = 0  # what the client gave us
     bridged: bool = False
+    acknowledged: bool = False  # an operator has seen that it was slashed
     note: str = ""
 
     @property
@@ -287,6 +289,17 @@ DEADLINES: Final[Mapping[State, Callable[[Task, Limits], int]]] = {
 }
 if set(DEADLINES) != set(State) - FINAL:
     raise InvariantError(f"states without a deadline: {set(State) - FINAL - set(DEADLINES)}")
+
+
+def may_be_served(task: Task, height: int, limits: Limits) -> bool:
+    """Returns true once an output may be handed out, `height` being that of the next block.
+
+    Its release is final; or it is in a block, and whatever reorg takes it out again, it can be sent again before anybody may time it out.
+    """
+    if task.where not in RELEASED or task.release_height is None or task.exec_deadline is None:
+        return False
+    final = height - task.release_height > limits.final_depth
+    return final or task.exec_deadline >= height - 1 + limits.final_depth
 
 
 def decide(task: Task, height: int, limits: Limits) -> Command | None:

@@ -2,73 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from enum import StrEnum
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
-from aihd.core.assets import Assets, name_of, show_amount
-from aihd.core.task import DEADLINES, FINAL, OWED, RELEASED_OPEN, Limits, State, Task
-from aihd.errors import InvariantError
-from aihd.protocol.constants import SETTLE_GRACE
-from aihd.protocol.units import format_erg
-
-NOTICE: Final = 43_200  # blocks, two months, before a market ends in which its owners are told so
-
-
-class Verdict(StrEnum):
-    """The first word of a status."""
-
-    HEALTHY = "Healthy"
-    ISSUES = "Issues detected"
-    ERROR = "Error"
-
-
-@dataclass(frozen=True, slots=True)
-class WalletFacts:
-    """nanoERG, as of the last look at the chain."""
-
-    address: str
-    confirmed: int
-    reserved: int
-    bond: int
-    committed: int
-    score: int
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFacts:
-    """A node or explorer and how it behaved: `lies` are those counted since the start; `resting` says why it is asked last, or nothing."""
-
-    kind: str
-    url: str
-    lies: int
-    resting: str
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """Everything a status is made of. `height` is the tip's; `troubles` maps a loop to what ails it.
-
-    `newest` are the last tasks, newest first; `paused` and `restored` are the times since when, or None. `expiry` is the height at which
-    the market ends.
-    """
-
-    running: bool
-    market: str
-    height: int | None
-    wallet: WalletFacts | None
-    open_tasks: tuple[Task, ...]
-    states: Mapping[State, int]
-    declines: Mapping[str, tuple[int, str]]
-    troubles: Mapping[str, str]
-    limits: Limits
-    newest: tuple[Task, ...] = ()
-    paused: str | None = None
-    restored: str | None = None
-    sources: tuple[SourceFacts, ...] = ()
-    assets: Assets = field(default_factory=dict)
-    expiry: int | None = None
+from aihd.core.assets import name_of, show_amount
+from aihd.core.task import FINAL, OWED, State, Task
+from aihd.core.verdict import Facts, HeldShare, Issue, WalletFacts, deadline, held_shares, judge
 
 
 def status(facts: Facts) -> dict[str, Any]:
@@ -76,49 +16,58 @@ def status(facts: Facts) -> dict[str, Any]:
 
     Amounts are nanoERG, but for `payment`, `paid`, `held` and `burned` of a task and for `held`: smallest units of their asset.
     """
-    issues = list(_issues(facts))
-    at_risk = sum(issue.get("at_risk", 0) for issue in issues)
-    verdict = Verdict.ERROR if at_risk else Verdict.ISSUES if issues else Verdict.HEALTHY
+    judgement = judge(facts)
     owed = sum(task.worth for task in facts.open_tasks if task.state in OWED)
     return {
-        "verdict": str(verdict),
-        "sentence": _sentence(facts, issues, at_risk, owed),
+        "verdict": str(judgement.verdict),
+        "sentence": judgement.sentence,
         "paused": facts.paused,
         "restored": facts.restored,
-        "service": {"running": facts.running, "height": facts.height, "market": facts.market},
+        "service": {
+            "running": facts.running,
+            "height": facts.height,
+            "market": facts.market,
+            "services": facts.services,
+            "allowance": facts.allowance,
+        },
         "wallet": _wallet(facts.wallet, owed),
-        "held": held_shares(facts.open_tasks, facts.assets),
+        "held": [_held(share, facts) for share in held_shares(facts.open_tasks, facts.assets)],
         "tasks": {
             "open": sum(count for state, count in facts.states.items() if state not in FINAL),
             "states": {str(state): facts.states[state] for state in State if facts.states.get(state)},
-            "declined": {code: {"count": count, "last": last} for code, (count, last) in facts.declines.items()},
+            "declined": _counted(facts.declines),
+            "waiting": _counted(facts.waiting),
         },
         "sources": [asdict(source) for source in facts.sources],
         "newest": [_line(task, facts) for task in facts.newest],
-        "issues": issues,
+        "issues": [_issue(issue, facts) for issue in judgement.issues],
     }
 
 
-def deadline(task: Task, limits: Limits) -> int | None:
-    """The height up to which its state may last; None for an end, and where the chain has not yet told what it follows from."""
-    rule = None if task.state in FINAL else DEADLINES[task.state]
-    try:
-        return rule(task, limits) if rule else None
-    except InvariantError:
-        return None
+def _counted(counts: Mapping[str, tuple[int, str]]) -> dict[str, Any]:
+    return {code: {"count": count, "last": last} for code, (count, last) in counts.items()}
 
 
-def held_shares(tasks: Iterable[Task], assets: Assets) -> list[dict[str, Any]]:
-    """What waits in ratings for clients' marks, by asset, with the height up to which it may: held money is not earned money."""
-    sums: dict[bytes | None, tuple[int, int]] = {}
-    for task in tasks:
-        if held := task.amounts.held:
-            amount, until = sums.get(task.asset, (0, 0))
-            sums[task.asset] = (amount + held, max(until, (task.reveal_deadline or 0) + SETTLE_GRACE))
-    return [
-        {"asset": name_of(assets, asset), "amount": amount, "text": show_amount(assets, asset, amount), "until": until}
-        for asset, (amount, until) in sums.items()
-    ]
+def _held(share: HeldShare, facts: Facts) -> dict[str, Any]:
+    return {
+        "asset": name_of(facts.assets, share.asset),
+        "amount": share.amount,
+        "text": share.text,
+        "until": share.until,
+    }
+
+
+def _issue(issue: Issue, facts: Facts) -> dict[str, Any]:
+    left = None if issue.until is None or facts.height is None else max(0, issue.until - facts.height)
+    return {
+        "what": issue.what,
+        "reason": issue.reason,
+        "command": issue.command,
+        "at_risk": issue.at_risk,
+        "until": issue.until,
+        "blocks_left": left,
+        "hours_left": None if left is None else round(left * facts.seconds_per_block / 3600, 1),
+    }
 
 
 def _line(task: Task, facts: Facts) -> dict[str, Any]:
@@ -139,71 +88,4 @@ def _line(task: Task, facts: Facts) -> dict[str, Any]:
 def _wallet(wallet: WalletFacts | None, owed: int) -> dict[str, Any]:
     if wallet is None:
         return {"owed": owed}
-    return {
-        "address": wallet.address,
-        "confirmed": wallet.confirmed,
-        "reserved": wallet.reserved,
-        "owed": owed,
-        "bond": wallet.bond,
-        "committed": wallet.committed,
-        "score": wallet.score,
-    }
-
-
-def _issues(facts: Facts) -> Iterable[dict[str, Any]]:
-    if not facts.running:
-        yield {"what": "service", "reason": f"aihd is not running; {len(facts.open_tasks)} tasks are open"}
-    if facts.restored:
-        yield {
-            "what": "database",
-            "reason": f"it was put back from the backup of {facts.restored}; what happened since is not known until the "
-            "chain has been looked at in full",
-        }
-    if facts.expiry is not None and facts.height is not None and facts.height > facts.expiry - NOTICE:
-        yield {"what": "market", "reason": _ending(facts.expiry, facts.expiry - facts.height)}
-    for source in facts.sources:
-        if source.resting and source.lies:
-            yield {
-                "what": f"{source.kind} {source.url}",
-                "reason": f"it was found untrue, and is asked last: {source.resting}",
-            }
-    for name, reason in sorted(facts.troubles.items()):
-        yield {"what": f"{name} loop", "reason": reason}
-    for task in facts.open_tasks:
-        if facts.height is None or task.state in FINAL:
-            continue
-        until = deadline(task, facts.limits)
-        if until is not None and facts.height > until:
-            yield {
-                "what": f"task {task.id.hex()}",
-                "reason": f"{task.state} since height {until} at the latest, and still not over" + _note(task),
-                "at_risk": task.worth if task.state in OWED or task.state is State.FAILING else 0,
-            }
-
-
-def _ending(expiry: int, left: int) -> str:
-    """What an owner has to do about a market that ends."""
-    when = f"ends at height {expiry}, in {left} blocks" if left > 0 else f"ended at height {expiry}"
-    return (
-        f"it {when}: no task can be claimed after that. Withdraw the bond (`aihd bond withdraw`) and join a new market"
-    )
-
-
-def _note(task: Task) -> str:
-    return f" ({task.note})" if task.note else ""
-
-
-def _sentence(facts: Facts, issues: list[dict[str, Any]], at_risk: int, owed: int) -> str:
-    paid = facts.states.get(State.PAID, 0)
-    if at_risk:
-        worst = max(issues, key=lambda issue: issue.get("at_risk", 0))
-        return f"{format_erg(at_risk)} are at risk: {worst['what']}: {worst['reason']}"
-    if issues:
-        return f"{issues[0]['what']}: {issues[0]['reason']}"
-    paused = f"Paused since {facts.paused}: no new task is taken. " if facts.paused else ""
-    released = sum(task.state in RELEASED_OPEN for task in facts.open_tasks)
-    already = f", {released} of them released already" if released else ""
-    held = "".join(
-        f"; {share['text']} held until clients' marks are in" for share in held_shares(facts.open_tasks, facts.assets)
-    )
-    return f"{paused}{len(facts.open_tasks)} tasks open{already}; {paid} closed as paid; {format_erg(owed)} owed to us{held}."
+    return {**asdict(wallet), "owed": owed}

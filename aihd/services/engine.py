@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
@@ -95,6 +96,7 @@ class Engine:
     health: dict[str, str] = field(default_factory=dict)  # loops in trouble, with the reason
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sighted: list[Tip] = field(default_factory=list)  # the newest tip, once there is one
+    waiting: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # open escrows passed over for now, by reason
     scores: list[Scores] = field(default_factory=list)  # of everybody in the market, once its history is read
 
     @property
@@ -150,9 +152,8 @@ class Service:
         raise TypeError(f"{type(self).__name__} names commands but does not handle them")
 
 
-async def guarded(engine: Engine, name: str, step: object) -> bool:
+async def guarded(engine: Engine, name: str, step: Awaitable[object]) -> bool:
     """Await one step; True if it went well. What went wrong is put where the status shows it."""
-    assert asyncio.iscoroutine(step)
     try:
         await step
     except AihdError as error:

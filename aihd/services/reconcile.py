@@ -93,6 +93,7 @@ class Reconcile(Service):
 
     async def _changes(self, task: Task, where: Where, life: Life, escrow: Sighting | None) -> dict[str, Any]:
         changes: dict[str, Any] = {"where": where, "since": await self._since(where, life, escrow)}
+        changes["release_height"] = life.receipt_height
         if life.claimed is not None and where is not Where.LOST:
             terms = life.claimed.content
             changes.update(

@@ -7,14 +7,15 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
-from aihd.core.assets import Assets
+from aihd.config import Settings
+from aihd.config_values import SECONDS_PER_BLOCK
 from aihd.core.task import Limits
-from aihd.core.views import Facts, SourceFacts, WalletFacts, status
+from aihd.core.verdict import Facts, SourceFacts, WalletFacts
+from aihd.core.views import status
 from aihd.ops.notify import Notifier
 from aihd.ops.web import Health
 from aihd.protocol.trees import address_of
@@ -51,6 +52,10 @@ class Report:
                 sources=tuple(self._sources()),
                 assets=engine.policy.assets,
                 expiry=engine.view.deployment.expiry,
+                services=len(engine.policy.services),
+                fee=engine.policy.tx_fee,
+                waiting=engine.waiting,
+                seconds_per_block=SECONDS_PER_BLOCK[engine.view.deployment.network],
             )
         )
 
@@ -92,12 +97,13 @@ class Report:
         available = sum(box.value for box in situation.funds.boxes)
         bond = situation.bond.content if situation.bond else None
         self._wallet = WalletFacts(
-            address,
-            confirmed,
-            max(0, confirmed - available),
-            bond.amount if bond else 0,
-            bond.committed if bond else 0,
-            bond.score if bond else 0,
+            address=address,
+            confirmed=confirmed,
+            reserved=max(0, confirmed - available),
+            bond=bond.amount if bond else 0,
+            committed=bond.committed if bond else 0,
+            score=bond.score if bond else 0,
+            bonded=bond is not None,
         )
         self._height = situation.tip.height
         self._seen = (situation.tip.info.header_id, time.monotonic())
@@ -106,6 +112,8 @@ class Report:
             "wallet": asdict(self._wallet),
             "troubles": engine.health,
             "expiry": engine.view.deployment.expiry,
+            "services": len(engine.policy.services),
+            "waiting": engine.waiting,
             "at": time.time(),
         }
         engine.journal.remember(KEY, json.dumps(snapshot))
@@ -121,18 +129,19 @@ def facts_of(
     running: bool,
 ) -> Facts:
     return Facts(
-        running,
-        journal.meta().get("market", ""),
-        height,
-        wallet,
-        tuple(journal.open_tasks()),
-        journal.states(),
-        journal.declines(),
-        dict(troubles),
-        limits,
-        tuple(journal.tasks(NEWEST)),
-        journal.paused(),
-        journal.restored_from(),
+        running=running,
+        market=journal.meta().get("market", ""),
+        height=height,
+        wallet=wallet,
+        open_tasks=tuple(journal.open_tasks()),
+        states=journal.states(),
+        declines=journal.declines(),
+        troubles=dict(troubles),
+        limits=limits,
+        newest=tuple(journal.tasks(NEWEST)),
+        paused=journal.paused(),
+        restored=journal.restored_from(),
+        slashed=tuple(journal.slashed()),
     )
 
 
@@ -142,14 +151,24 @@ def last_height(journal: Journal) -> int | None:
     return height if isinstance(height, int) else None
 
 
-def status_on_disk(database: Path, limits: Limits, assets: Assets, *, running: bool) -> dict[str, Any]:
+def status_on_disk(settings: Settings, *, running: bool) -> dict[str, Any]:
     """The status document from the journal alone, with the facts of the daemon's last report."""
-    with Journal(database, read_only=True) as journal:
+    with Journal(settings.database, read_only=True) as journal:
         last = json.loads(journal.meta().get(KEY, "{}"))
         wallet = WalletFacts(**last["wallet"]) if "wallet" in last else None
         troubles = dict(last.get("troubles", {})) if running else {}
         age = time.time() - last.get("at", time.time())
         if running and age > SILENCE:
             troubles["report"] = f"no sign of life for {age:.0f} s"
-        facts = facts_of(journal, last.get("height"), wallet, troubles, limits, running=running)
-        return status(replace(facts, assets=assets, expiry=last.get("expiry")))
+        facts = facts_of(journal, last.get("height"), wallet, troubles, settings.margins, running=running)
+        return status(
+            replace(
+                facts,
+                assets=settings.asset_names,
+                expiry=last.get("expiry"),
+                services=last.get("services"),
+                fee=settings.wallet.fee,
+                waiting={code: (number, text) for code, (number, text) in last.get("waiting", {}).items()},
+                seconds_per_block=SECONDS_PER_BLOCK[settings.chain.network],
+            )
+        )

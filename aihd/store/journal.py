@@ -27,6 +27,7 @@ from aihd.store.history import History
 from aihd.store.schema import check_current, migrate
 
 HEADERS_KEPT: Final = 720
+DECLINES_KEPT: Final = 10_000
 GATEWAY_CLIENT: Final = "gateway_client"  # meta key of the client id that nodo gave us
 PAUSED: Final = "paused"  # the key of the flag, and since when it is set
 _GONE: Final = "('dropped', 'replaced')"  # statuses that leave room for another transaction of the same intent
@@ -259,6 +260,15 @@ class Journal:
         row = self._db.execute("SELECT * FROM tasks WHERE id = ?", (task_id,)).fetchone()
         return _task(row) if row else None
 
+    def named(self, prefix: str) -> list[bytes]:
+        """Ids of the tasks here, taken, declined or posted, that begin with these hexadecimal digits; at most three."""
+        rows = self._db.execute(
+            "SELECT id FROM (SELECT id FROM tasks UNION SELECT task AS id FROM declined UNION SELECT id FROM posts) "
+            "WHERE lower(hex(id)) LIKE ? || '%' LIMIT 3",
+            (prefix,),
+        )
+        return [row["id"] for row in rows]
+
     def open_tasks(self) -> list[Task]:
         """Tasks without a final end, oldest first."""
         return [_task(row) for row in self._db.execute("SELECT * FROM tasks WHERE final = 0 ORDER BY rowid")]
@@ -402,14 +412,31 @@ class Journal:
 
     # -- declines and events
 
-    def decline(self, code: str, sentence: str, times: int = 1) -> None:
-        """Count a reason; `sentence` is the newest example of it."""
+    def decline_task(self, task_id: bytes, code: str, sentence: str, until: int) -> bool:
+        """Count a task as declined, once whatever is asked how often; False when it was counted before.
+
+        `until` is its claim deadline, a height. Of the tasks the DECLINES_KEPT that were declined last are remembered.
+        """
         with self._atomic("decline") as db:
+            row = (task_id, code, sentence, until)
+            if not db.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?, ?)", row).rowcount:
+                return False
             db.execute(
-                "INSERT INTO declines VALUES (?, ?, ?) "
-                "ON CONFLICT (code) DO UPDATE SET count = count + excluded.count, last = excluded.last",
-                (code, times, sentence),
+                "INSERT INTO declines VALUES (?, 1, ?) ON CONFLICT (code) DO UPDATE SET count = count + 1, last = excluded.last",
+                (code, sentence),
             )
+            db.execute("DELETE FROM declined WHERE rowid <= (SELECT max(rowid) FROM declined) - ?", (DECLINES_KEPT,))
+        return True
+
+    def declined(self, task_id: bytes) -> tuple[str, str] | None:
+        """Code and sentence of a task that was not taken."""
+        row = self._db.execute("SELECT code, sentence FROM declined WHERE task = ?", (task_id,)).fetchone()
+        return (row["code"], row["sentence"]) if row else None
+
+    def slashed(self) -> list[Task]:
+        """Tasks whose missed deadline cost us, and that no operator has acknowledged yet."""
+        rows = self._db.execute("SELECT * FROM tasks WHERE \"where\" = 'timed_out' AND acknowledged = 0 ORDER BY rowid")
+        return [_task(row) for row in rows]
 
     def declines(self) -> dict[str, tuple[int, str]]:
         """Per reason code: how often, and the newest sentence."""

@@ -178,7 +178,12 @@ ALTER TABLE tasks ADD COLUMN worth INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tasks ADD COLUMN asset BLOB;
 ALTER TABLE tasks ADD COLUMN holdback_bps INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE tasks ADD COLUMN claim_tx BLOB;
+ALTER TABLE tasks ADD COLUMN release_height INTEGER;
+ALTER TABLE tasks ADD COLUMN acknowledged INTEGER NOT NULL DEFAULT 0;
 UPDATE tasks SET worth = payment;
+
+-- Why each task was not taken, once and for good; `until` is its claim deadline.
+CREATE TABLE declined (task BLOB PRIMARY KEY, code TEXT NOT NULL, sentence TEXT NOT NULL, until INTEGER NOT NULL) STRICT;
 """
 
 MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
