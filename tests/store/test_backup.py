@@ -12,9 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import made
 import pytest
 
-from aihd.core.task import Task
 from aihd.errors import ConfigError, UsageError
 from aihd.store.backup import back_up
 from aihd.store.journal import Journal

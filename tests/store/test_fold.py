@@ -10,11 +10,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import made
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aihd.core.task import Stage, Task, Where
+from aihd.core.task import Stage, Where
 from aihd.store.fold import fold, plain
 from aihd.store.journal import Journal, TxRecord, TxStatus
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS

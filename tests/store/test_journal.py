@@ -8,9 +8,10 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import made
 import pytest
 
-from aihd.core.task import Stage, State, Task, Where
+from aihd.core.task import Stage, State, Where
 from aihd.errors import ConfigError, InvariantError
 from aihd.store.journal import HEADERS_KEPT, Header, Journal, TxRecord, TxStatus
 

@@ -14,9 +14,9 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import made
 import pytest
 
-from aihd.core.task import Task
 from aihd.errors import ConfigError, TemporaryError
 from aihd.store.journal import Journal, TxRecord
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS
