@@ -26,7 +26,7 @@ from aihd.devnet import Chain, Devnet
 from aihd.devnet.explorer_api import explorer_app
 from aihd.devnet.faults import Faults
 from aihd.devnet.http import MAX_LINE
-from aihd.devnet.node_api import node_app
+from aihd.devnet.node_api import Operator, node_app
 from aihd.ops.web import serve
 
 Api = Literal["explorer", "node"]
@@ -173,7 +173,7 @@ async def _past(devnet: Devnet, api: Api) -> AsyncIterator[_Past]:
     testnet = int(devnet.chain.network) != int(NetworkPrefix.Mainnet)
     chain = Chain(network=NetworkPrefix.Testnet if testnet else NetworkPrefix.Mainnet)
     chain.restore(devnet.chain.save())
-    app = node_app(chain, Faults(), "hello") if api == "node" else explorer_app(chain, Faults())
+    app = node_app(chain, Faults(), Operator()) if api == "node" else explorer_app(chain, Faults())
     async with serve(app, "127.0.0.1", 0) as port:
         yield _Past(devnet, chain, f"http://127.0.0.1:{port}")
 

@@ -16,7 +16,6 @@ from typing import Any
 from aihd.devnet.views import TxView
 from aihd.protocol.trees import GENERATOR
 
-VERSION = 4
 N_BITS = 0x01010000  # difficulty 1
 DIFFICULTY = 1
 NO_PARENT = "00" * 32
@@ -48,19 +47,33 @@ class Block:
         return int(self.header["size"]) + sum(view.size for view in self.transactions)
 
 
-def make_block(parent: Block | None, transactions: Sequence[TxView], timestamp: int, salt: bytes) -> Block:
-    """The block after `parent` (None for the first). `timestamp` in ms; `salt` tells equal blocks apart."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Making:
+    """What is free in a block. `timestamp` in ms; `salt` tells equal blocks apart; `genesis`: id of the first block, hex.
+
+    `distance`: of the solution, as a node shows it for a header that it mined itself; 0 for all others.
+    """
+
+    timestamp: int
+    salt: bytes
+    version: int = 4
+    genesis: str = ""
+    distance: int = 0
+
+
+def make_block(parent: Block | None, transactions: Sequence[TxView], making: Making) -> Block:
+    """The block after `parent` (None for the first)."""
     height = parent.height + 1 if parent else 1
     ids = [view.tx_id for view in transactions]
     state_root = blake2b(bytes.fromhex(parent.header["stateRoot"] if parent else "") + "".join(ids).encode()).hex()
     header: JsonObject = {
-        "version": VERSION,
+        "version": making.version,
         "parentId": parent.block_id if parent else NO_PARENT,
         "adProofsRoot": blake2b(b"adProofs" + bytes.fromhex(state_root)).hex(),
         "transactionsRoot": merkle_root([bytes.fromhex(tx_id) for tx_id in ids]).hex(),
         "stateRoot": state_root + "00",
-        "timestamp": timestamp,
-        "extensionHash": merkle_root([]).hex(),
+        "timestamp": making.timestamp,
+        "extensionHash": merkle_root([_leaf(field) for field in extension_fields(making.genesis)]).hex(),
         "nBits": N_BITS,
         "height": height,
         "votes": "000000",
@@ -68,12 +81,26 @@ def make_block(parent: Block | None, transactions: Sequence[TxView], timestamp: 
         "powSolutions": {
             "pk": GENERATOR.hex(),
             "w": GENERATOR.hex(),
-            "n": blake2b(salt + height.to_bytes(4, "big"))[:8].hex(),
-            # A node shows its own blocks with a distance of 256 bits, those of others with 0.
-            "d": int.from_bytes(blake2b(salt + height.to_bytes(4, "big"))),
+            "n": blake2b(making.salt + height.to_bytes(4, "big"))[:8].hex(),
+            "d": making.distance,
         },
     }
     return Block(_with_ids(header), tuple(transactions))
+
+
+def extension_fields(genesis: str) -> list[list[str]]:
+    """Key and value (hex) of a block's extension: the one interlink that every block has, to the first block."""
+    return [["0100", "01" + genesis]] if genesis else []
+
+
+def proofs_of(header: JsonObject) -> bytes:
+    """What stands for the AD proofs of a block: bytes with the hash that the header names, and nothing in them."""
+    return b"adProofs" + bytes.fromhex(header["stateRoot"])[:-1]
+
+
+def _leaf(field: list[str]) -> bytes:
+    key, value = (bytes.fromhex(part) for part in field)
+    return bytes([len(key)]) + key + value
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:

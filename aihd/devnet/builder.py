@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
+from ergo_lib_python.chain import ErgoBoxCandidate
 from ergo_lib_python.transaction import Transaction, UnsignedInput, UnsignedTransaction
 
 from aihd.devnet.ledger import Ledger
@@ -37,12 +37,11 @@ class Builder:
         self._spent.update(view.inputs)
         self._made.update((box.box_id, box) for box in view.outputs)
 
-    def readable(self, box_id: str) -> ErgoBox | None:
+    def readable(self, box_id: str) -> BoxView | None:
         """A box that may be a data input: one that the block itself spends counts still."""
-        made = self._made.get(box_id)
-        return made.box if made else self._ledger.utxo(box_id)
+        return self._made.get(box_id) or self._ledger.utxo_view(box_id)
 
-    def unspent(self, box_id: str) -> ErgoBox | None:
+    def unspent(self, box_id: str) -> BoxView | None:
         """A box that may be an input."""
         return None if box_id in self._spent else self.readable(box_id)
 

@@ -7,10 +7,9 @@ nothing. Faults change it further: `aihd.devnet.faults`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from aiohttp import web
-from ergo_lib_python.chain import ErgoBox
 
 from aihd.devnet.blocks import JsonObject
 from aihd.devnet.chain import Chain, RejectedError
@@ -40,7 +39,7 @@ _REASONS = {400: "Bad request", 404: "Not found"}
 
 def explorer_app(chain: Chain, faults: Faults) -> web.Application:
     """The application; serve it with `max_line_size=MAX_LINE`."""
-    middlewares = [errors_as(_error, unknown_path=404), faults.middleware("explorer", chain)]
+    middlewares = [errors_as(_error, _unmatched), faults.middleware("explorer", chain)]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_LINE * 16)
     indexer = Indexer(chain, faults, "explorer")
     shapes = ExplorerJson(chain, lambda: indexer.history)
@@ -129,7 +128,7 @@ class ExplorerApi:
         tx = parse_transaction(await json_body(request))
         ledger = self._chain.ledger
         for index, box_id in enumerate(str(i.box_id) for i in tx.inputs):
-            if self._chain.unconfirmed_box(box_id) is None:
+            if self._chain.unconfirmed_view(box_id) is None:
                 fault = "is already spent" if ledger.spender(box_id) else "not found"
                 raise HttpError(400, f"Transaction is invalid. Input {index}:{box_id} {fault}")
         with contextlib.suppress(RejectedError):
@@ -308,8 +307,8 @@ class ExplorerApi:
     def _touches(self, entry: PoolTx, tree: str) -> bool:
         if any(box.tree == tree for box in entry.view.outputs):
             return True
-        boxes: Iterable[ErgoBox] = filter(None, map(self._chain.unconfirmed_box, entry.view.inputs))
-        return any(bytes(box.ergo_tree).hex() == tree for box in boxes)
+        boxes = filter(None, map(self._chain.unconfirmed_view, entry.view.inputs))
+        return any(box.tree == tree for box in boxes)
 
 
 def _template(tree: str) -> str | None:
@@ -326,6 +325,10 @@ def _needle(request: web.Request) -> str:
     return query
 
 
-def _error(status: int, text: str | None) -> JsonObject:
-    reason = _REASONS.get(status, "Unknown error")
-    return {"status": status, "reason": f"{reason}: {text}" if text else reason}
+def _unmatched(_request: web.Request) -> HttpError:
+    return HttpError(404, "The requested resource/endpoint could not be found.")
+
+
+def _error(error: HttpError) -> JsonObject:
+    reason = _REASONS.get(error.status, "Unknown error")
+    return {"status": error.status, "reason": f"{reason}: {error.text}" if error.text else reason}

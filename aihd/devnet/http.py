@@ -21,11 +21,11 @@ MAX_LINE = 64 * 1024
 
 
 class HttpError(Exception):
-    """An answer that is no 200: `text` is what the API's error form carries."""
+    """An answer that is no 200: `text` is what the API's error form carries; `reason`, where the API has one and it is not the usual."""
 
-    def __init__(self, status: int, text: str | None = None) -> None:
+    def __init__(self, status: int, text: str | None = None, reason: str | None = None) -> None:
         super().__init__(text)
-        self.status, self.text = status, text
+        self.status, self.text, self.reason = status, text, reason
 
 
 def found(item: T | None) -> T:
@@ -35,18 +35,20 @@ def found(item: T | None) -> T:
     return item
 
 
-def errors_as(form: Callable[[int, str | None], dict[str, Any]], unknown_path: int) -> Middleware:
-    """A middleware that writes errors in an API's own form; `unknown_path` is its status for a path it does not have."""
+def errors_as(form: Callable[[HttpError], dict[str, Any]], unmatched: Callable[[web.Request], HttpError]) -> Middleware:
+    """A middleware that writes errors in an API's own form; `unmatched` is its answer where it has no route for a request."""
 
     @web.middleware
     async def write_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
         except HttpError as error:
-            return web.json_response(form(error.status, error.text), status=error.status)
+            failed = error
         except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
-            text = "The requested resource/endpoint could not be found."
-            return web.json_response(form(unknown_path, text), status=unknown_path)
+            failed = unmatched(request)
+        except web.HTTPRequestEntityTooLarge:
+            failed = HttpError(413, "the body is larger than this devnet reads")
+        return web.json_response(form(failed), status=failed.status)
 
     return write_errors
 
@@ -101,7 +103,7 @@ async def json_body(request: web.Request) -> Any:
     """The body as JSON; HttpError 400 where it is none."""
     try:
         return json.loads(await request.read())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HttpError(400, f"The request content was malformed: {error}") from error
 
 

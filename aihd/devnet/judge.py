@@ -12,19 +12,18 @@ from typing import Any
 from ergo_lib_python.chain import ErgoBox, ErgoStateContext
 
 from aihd.chain.appkit import Appkit, ScriptError, Verdict
-from aihd.devnet.blocks import Block
+from aihd.devnet.blocks import Block, JsonObject
+from aihd.devnet.refusals import SCRIPTS, Scene, least_cost, refusal
 from aihd.devnet.sigma import verify_transaction
-from aihd.devnet.views import TxView
-from aihd.protocol import rules
+from aihd.devnet.views import BoxView, TxView
+from aihd.errors import one_line
 from aihd.protocol.context import HEADERS, next_header, state_context
+from aihd.protocol.panics import contained
 
-Lookup = Callable[[str], ErgoBox | None]
+Lookup = Callable[[str], BoxView | None]
 
-MAX_TX_COST = 4_900_000  # block cost units, policy of the main net
+P2PK_COST = 403  # what a node's interpreter asks for one signature; of other scripts the JVM alone knows
 BLOCK_HEADERS = 9  # what scripts see when a block is validated, one fewer than ergo-lib asks for
-_INIT_COST = 10_000
-
-_SCRIPTS = "Scripts of all transaction inputs should pass verification."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,65 +50,64 @@ class Judge:
         tip = blocks[-1].block_id
         if self._context is None or self._tip != tip:
             self._tip, self._rulings = tip, {}
-            self._context = state_context([block.header for block in reversed(blocks[-HEADERS:])], self._parameters)
+            headers = [_plain(block.header) for block in reversed(blocks[-HEADERS:])]
+            self._context = state_context(headers, self._parameters)
         return self._context
 
-    def rule(
-        self, blocks: Sequence[Block], view: TxView, unspent: Lookup, readable: Lookup, *, policy: bool = True
-    ) -> Ruling:
-        """The ruling for the block after `blocks`. `policy`: with what a mempool asks beyond the chain's rules."""
-        boxes = [box for box in map(unspent, view.inputs) if box]
-        data_boxes = [box for box in map(readable, view.data_inputs) if box]
-        found = rules.violations(
-            view.tx, boxes, height=len(blocks) + 1, parameters=self._parameters, data_inputs=data_boxes
+    def rule(self, blocks: Sequence[Block], view: TxView, unspent: Lookup, readable: Lookup) -> Ruling:
+        """The ruling for the block after `blocks`; a mempool's policy is no matter of it."""
+        boxes, data_boxes = (
+            [unspent(box_id) for box_id in view.inputs],
+            [readable(box_id) for box_id in view.data_inputs],
         )
-        for violation in found:
-            if policy or violation.code not in rules.POLICY:
-                return Ruling(violation.text, 0)
+        text = refusal(view, Scene(boxes, data_boxes, len(blocks) + 1, self._parameters))
+        if text is not None:
+            return Ruling(text, 0)
         context = self.context(blocks)
         ruling = self._rulings.get(view.raw)
         if ruling is None:
-            ruling = self._rulings[view.raw] = self._evaluate(blocks, view, boxes, data_boxes, context)
-        if policy and ruling.cost > MAX_TX_COST:
-            return Ruling(f"Transaction {view.tx_id} cost exceeds limit: {ruling.cost} > {MAX_TX_COST}", ruling.cost)
+            held, read = [box for box in boxes if box], [box for box in data_boxes if box]
+            ruling = self._rulings[view.raw] = self._evaluate(blocks, view, held, read, context)
         return ruling
 
     def _evaluate(
         self,
         blocks: Sequence[Block],
         view: TxView,
-        boxes: list[ErgoBox],
-        data_boxes: list[ErgoBox],
+        views: list[BoxView],
+        data_views: list[BoxView],
         context: ErgoStateContext,
     ) -> Ruling:
-        for result in verify_transaction(view.tx, boxes, data_boxes, context):
-            if not result.ok:
-                return Ruling(f"{_SCRIPTS} {view.tx_id}: #{result.index} => {result.text}", 0)
-        if self.appkit is None:
-            return Ruling(None, self._least_cost(view, boxes))
+        boxes, data_boxes = [each.box for each in views], [each.box for each in data_views]
         try:
-            verdict = second_opinion(self.appkit, view, boxes, data_boxes, blocks, self._parameters)
+            results = verify_transaction(contained(lambda: view.tx), boxes, data_boxes, context)
+        except Exception as error:  # noqa: BLE001 - ergo-lib has many errors for what it cannot read
+            return Ruling(f"this devnet cannot read transaction {view.tx_id}: {one_line(error, 120)}", 0)
+        for result in results:
+            if not result.ok:
+                text = result.text.replace(",0))", f",{P2PK_COST}))") if _is_p2pk(views[result.index]) else result.text
+                return Ruling(f"{SCRIPTS} {view.tx_id}: #{result.index} => {text}", 0)
+        if self.appkit is None:
+            return Ruling(None, least_cost(view, views, self._parameters))
+        return self._second_opinion(self.appkit, view, (boxes, data_boxes), blocks)
+
+    def _second_opinion(
+        self, appkit: Appkit, view: TxView, boxes: tuple[list[ErgoBox], list[ErgoBox]], blocks: Sequence[Block]
+    ) -> Ruling:
+        try:
+            verdict = second_opinion(appkit, view, *boxes, blocks, self._parameters)
         except ScriptError as error:
             self.disagreements += 1
-            return Ruling(f"{_SCRIPTS} {view.tx_id}: Failure(the JVM: {error})", 0)
+            return Ruling(f"{SCRIPTS} {view.tx_id}: Failure(the JVM: {error})", 0)
         for index, judged in enumerate(verdict.inputs):
             if not judged.ok:
                 self.disagreements += 1
-                return Ruling(f"{_SCRIPTS} {view.tx_id}: #{index} => Failure(the JVM: {judged.error})", verdict.cost)
+                return Ruling(f"{SCRIPTS} {view.tx_id}: #{index} => Failure(the JVM: {judged.error})", verdict.cost)
         return Ruling(None, verdict.cost)
 
-    def _least_cost(self, view: TxView, boxes: Sequence[ErgoBox]) -> int:
-        """What a node charges before any script runs."""
-        held = [[token_id for token_id, _ in box.tokens] for box in view.outputs]
-        held += [[bytes(token.token_id).hex() for token in box.tokens or ()] for box in boxes]
-        accesses = sum(map(len, held)) + len({token_id for ids in held for token_id in ids})
-        counts = {
-            "inputCost": len(boxes),
-            "dataInputCost": len(view.data_inputs),
-            "outputCost": len(view.outputs),
-            "tokenAccessCost": accesses,
-        }
-        return _INIT_COST + sum(int(self._parameters[name]) * count for name, count in counts.items())
+
+def _is_p2pk(box: BoxView) -> bool:
+    return box.tree.startswith("0008cd") and len(box.tree) == 72
 
 
 def second_opinion(
@@ -124,5 +122,10 @@ def second_opinion(
 
     ScriptError where it cannot read the transaction.
     """
-    newest_first = [block.header for block in reversed(blocks[-BLOCK_HEADERS:])]
+    newest_first = [_plain(block.header) for block in reversed(blocks[-BLOCK_HEADERS:])]
     return appkit.verify(view.tx, boxes, data_boxes, newest_first, next_header(newest_first[0]), dict(parameters))
+
+
+def _plain(header: JsonObject) -> JsonObject:
+    """A header without the distance of its solution, which ergo-lib cannot hold and no version 2 of Autolykos has."""
+    return {**header, "powSolutions": {**header["powSolutions"], "d": 0}}

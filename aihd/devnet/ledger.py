@@ -6,6 +6,7 @@ Boxes of undone blocks are remembered as orphans, as the Explorer does.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from ergo_lib_python.exceptions import SigmaParsingException
 from aihd.devnet.blocks import Block
 from aihd.devnet.views import BoxView, TxView
 from aihd.protocol.trees import explorer_template_hash, node_template_hash
+
+_INT = re.compile(r"[+-]?[0-9]{1,10}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,10 @@ class ChainTx:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as its issuing box declares it by EIP-4 (R4 name, R5 description, R6 decimals); None = not declared."""
+    """A token as its issuing box declares it by EIP-4 (R4 name, R5 description, R6 decimals); None = not declared.
+
+    `decimals_or_int` is how a node reads R6: also where it holds a number and no text, and 0 where it holds neither.
+    """
 
     token_id: str
     box_id: str
@@ -52,6 +58,7 @@ class Token:
     name: str | None
     description: str | None
     decimals: int | None
+    decimals_or_int: int = 0
 
     @property
     def kind(self) -> str | None:
@@ -130,8 +137,13 @@ class Ledger:
 
     def utxo(self, box_id: str) -> ErgoBox | None:
         """The box, if it is on the main chain and unspent."""
+        view = self.utxo_view(box_id)
+        return view.box if view else None
+
+    def utxo_view(self, box_id: str) -> BoxView | None:
+        """The same as plain facts."""
         box = self.boxes.get(box_id)
-        return None if box is None or box_id in self._spender else box.view.box
+        return None if box is None or box_id in self._spender else box.view
 
     def orphans_by(self, by: By, key: str) -> list[ChainBox]:
         """The boxes of undone blocks, looked up like those of the main chain."""
@@ -227,7 +239,7 @@ def _issued(view: TxView) -> Iterator[Token]:
     holders = [box for box in view.outputs if any(held == token_id for held, _ in box.tokens)]
     if holders:
         emission = sum(amount for box in holders for held, amount in box.tokens if held == token_id)
-        yield Token(token_id, holders[0].box_id, emission, *_eip4(holders[0]))
+        yield Token(token_id, holders[0].box_id, emission, *_eip4(holders[0]), _decimals_or_int(holders[0]))
 
 
 def _eip4(view: BoxView) -> tuple[str | None, str | None, int | None]:
@@ -237,12 +249,23 @@ def _eip4(view: BoxView) -> tuple[str | None, str | None, int | None]:
     return name, description, int(decimals) if decimals and decimals.isdecimal() else None
 
 
+def _decimals_or_int(view: BoxView) -> int:
+    serialized = view.registers[2] if len(view.registers) > 2 else ""
+    text = _text(serialized)
+    if text is not None:
+        return int(text) if _INT.fullmatch(text) and abs(int(text)) < 2**31 else 0
+    number = _value(serialized) if serialized.startswith("04") else None
+    return number if isinstance(number, int) else 0
+
+
 def _text(serialized: str) -> str | None:
     """The text in a register (hex); None where it is empty, of another type, or unreadable."""
-    if not serialized.startswith("0e"):  # Coll[Byte]
-        return None
+    value = _value(serialized) if serialized.startswith("0e") else None  # Coll[Byte]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None
+
+
+def _value(serialized: str) -> object:
     try:
-        value = Constant.from_bytes(bytes.fromhex(serialized)).value
+        return Constant.from_bytes(bytes.fromhex(serialized)).value
     except (ValueError, SigmaParsingException):
         return None
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else None

@@ -2,13 +2,12 @@
 
 As in a node: a transaction weighs its fee per size or per cost, and besides what its descendants in the pool weigh, so
 parents come before their children. A transaction that is replaced leaves its children behind; the next check drops
-them. What a check found invalid is not taken again before a restart. No rule of the chain is checked here.
+them. What a check found invalid is not taken again for a while. No rule of the chain is checked here.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +15,7 @@ from aihd.devnet.views import BoxView, TxView
 
 CAPACITY = 1000  # transactions
 MEMORY = 10_000  # ids of invalid transactions; a node's bloom filter forgets, too
+MEMORY_BLOCKS = 120  # how long an id is remembered: about four hours
 FAMILY_DEPTH = 500  # generations above a transaction that carry its weight
 
 Weighing = Literal["size", "cost"]
@@ -32,15 +32,16 @@ class PoolTx:
 
 
 class Mempool:
-    """Waiting transactions by id, in arrival order."""
+    """Waiting transactions by id, in arrival order. `memory`: for how many blocks an invalid one's id is refused."""
 
-    def __init__(self, weighing: Weighing = "size", capacity: int = CAPACITY) -> None:
+    def __init__(self, weighing: Weighing = "size", capacity: int = CAPACITY, memory: int = MEMORY_BLOCKS) -> None:
         self.weighing: Weighing = weighing
         self.capacity = capacity
+        self._memory = memory
         self._transactions: dict[str, PoolTx] = {}
         self._spender: dict[str, str] = {}
         self._outputs: dict[str, BoxView] = {}
-        self._invalid: deque[str] = deque(maxlen=MEMORY)
+        self._invalid: dict[str, int] = {}  # height at which it was found
 
     def __len__(self) -> int:
         return len(self._transactions)
@@ -111,13 +112,15 @@ class Mempool:
             index.clear()
         return waiting
 
-    def remember_invalid(self, tx_ids: Iterable[str]) -> None:
-        """Refuses these from now on."""
-        self._invalid.extend(tx_ids)
+    def remember_invalid(self, tx_id: str, height: int) -> None:
+        """Refuses this from now on."""
+        self._invalid[tx_id] = height
+        while len(self._invalid) > MEMORY:
+            del self._invalid[next(iter(self._invalid))]
 
-    def found_invalid(self, tx_id: str) -> bool:
-        """Whether a check has dropped it before."""
-        return tx_id in self._invalid
+    def found_invalid(self, tx_id: str, height: int) -> bool:
+        """Whether a check has dropped it not long before this height."""
+        return tx_id in self._invalid and height - self._invalid[tx_id] < self._memory
 
     def _weigh_ancestors(self, entry: PoolTx, change: int) -> None:
         generation = [entry]

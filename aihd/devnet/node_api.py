@@ -1,4 +1,4 @@
-"""A node's HTTP API over a chain: state, blocks, peers, scripts; with pool, extra index and signing from their modules.
+"""A node's HTTP API over a chain: state, blocks, peers; with pool, extra index, utilities and signing from their modules.
 
 Answers and errors have the node's form: `{"error": 400, "reason": "bad.request", "detail": "..."}`. There is no wallet
 of the node's own, no mining interface and no compiler; what is asked of them is refused in one sentence.
@@ -6,44 +6,75 @@ of the node's own, no mining interface and no compiler; what is asked of them is
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
 
 from aiohttp import web
 
 from aihd.devnet.blocks import DIFFICULTY, Block, JsonObject, merkle_proof
 from aihd.devnet.chain import Chain
 from aihd.devnet.faults import Faults, Indexer
-from aihd.devnet.http import MAX_LINE, HttpError, body_text, errors_as, found, json_body, path_id, path_int, query_int
+from aihd.devnet.http import MAX_LINE, HttpError, errors_as, found
+from aihd.devnet.node_http import (
+    MAX_ITEMS,
+    few,
+    height,
+    id_of,
+    ids_entity,
+    modifier_id,
+    number,
+    page,
+    unmatched,
+)
 from aihd.devnet.node_index import NodeIndex
 from aihd.devnet.node_json import NodeJson
 from aihd.devnet.node_pool import NodePool
+from aihd.devnet.node_utils import NodeUtils
 from aihd.devnet.node_wallet import NodeWallet
-from aihd.protocol.trees import address_of, tree_of
 
-MAX_HEADERS = 16_384  # of one answer
-VERSION = "6.0.3"
+VERSION = "6.0.4"
+CORS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Credentials": "true",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, X-Requested-With, api_key",
+}
 
-_REASONS = {400: "bad.request", 403: "invalid.api-key", 404: "not-found", 500: "internal.error"}
+_REASONS = {400: "bad.request", 403: "forbidden", 404: "not-found", 500: "internal.error"}
 
 
-def node_app(chain: Chain, faults: Faults, api_key: str) -> web.Application:
-    """The application; serve it with `max_line_size=MAX_LINE`. `api_key`: what wallet routes ask for."""
-    middlewares = [errors_as(_error, unknown_path=400), faults.middleware("node", chain)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """What a node's operator sets. `api_key`: what wallet routes ask for. `network`: the name in `/info`, by default "devnet",
+    or "testnet" where addresses are those of the test net. `rest_api_url`: told in `/info` where there is one.
+    """
+
+    api_key: str = "hello"
+    extra_index: bool = True
+    network: str | None = None
+    rest_api_url: str | None = None
+
+
+def node_app(chain: Chain, faults: Faults, operator: Operator) -> web.Application:
+    """The application; serve it with `max_line_size=MAX_LINE`."""
+    middlewares = [_with_headers, errors_as(_error, unmatched), faults.middleware("node", chain)]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_LINE * 16)
     indexer = Indexer(chain, faults, "node")
     shapes = NodeJson(chain, lambda: indexer.history)
-    for part in (NodeApi(chain, shapes), NodePool(chain, shapes), NodeIndex(chain, indexer, shapes)):
+    for part in (NodeApi(chain, shapes, operator), NodePool(chain, shapes), NodeUtils(chain, shapes)):
         app.add_routes(part.routes())
-    app.add_routes(NodeWallet(chain, api_key).routes())
+    if operator.extra_index:
+        app.add_routes(NodeIndex(chain, indexer, shapes).routes())
+    app.add_routes(NodeWallet(chain, operator.api_key).routes())
     return app
 
 
 class NodeApi:
     """Handlers of the routes."""
 
-    def __init__(self, chain: Chain, shapes: NodeJson) -> None:
-        self._chain, self._json = chain, shapes
+    def __init__(self, chain: Chain, shapes: NodeJson, operator: Operator) -> None:
+        self._chain, self._json, self._operator = chain, shapes, operator
         self._launched = _now()
 
     def routes(self) -> list[web.RouteDef]:
@@ -62,43 +93,37 @@ class NodeApi:
             web.get("/peers/all", self.no_peers),
             web.get("/peers/connected", self.no_peers),
             web.get("/peers/status", self.peers_status),
-            web.post("/script/p2sAddress", self.no_compiler),
-            web.post("/script/p2shAddress", self.no_compiler),
-            web.post("/script/executeWithContext", self.no_compiler),
-            web.get("/script/addressToTree/{address}", self.address_to_tree),
-            web.get("/script/addressToBytes/{address}", self.address_to_bytes),
-            web.get("/utils/address/{address}", self.address_validity),
-            web.post("/utils/address", self.address_validity),
-            web.get("/utils/ergoTreeToAddress/{tree}", self.tree_to_address),
-            web.post("/utils/ergoTreeToAddress", self.tree_to_address),
-            web.post("/utils/hash/blake2b", self.hash_blake2b),
         ]
 
     # -- state and blocks ---------------------------------------------------------------------------------------
 
-    async def info(self, request: web.Request) -> web.Response:
-        """State of the node."""
-        tip, chain = self._chain.tip, self._chain
-        name = "mainnet" if int(chain.network) == 0 else "testnet"
+    async def info(self, _request: web.Request) -> web.Response:
+        """State of the node: of its full chain, and of the headers that may be ahead of it."""
+        chain, operator = self._chain, self._operator
+        tip, best = chain.tip, chain.best_header
         state = {
             "name": "ergo-devnet",
             "appVersion": VERSION,
-            "network": name,
-            **dict.fromkeys(("headersHeight", "fullHeight", "maxPeerHeight"), chain.height),
-            **dict.fromkeys(("bestHeaderId", "bestFullHeaderId", "stateVersion"), tip.block_id),
+            "network": operator.network or ("devnet" if int(chain.network) == 0 else "testnet"),
+            "headersHeight": best.height,
+            "fullHeight": chain.height,
+            "maxPeerHeight": best.height if chain.peer_height is None else chain.peer_height,
+            "bestHeaderId": best.block_id,
+            **dict.fromkeys(("bestFullHeaderId", "stateVersion"), tip.block_id),
             "previousFullHeaderId": tip.header["parentId"],
             "difficulty": DIFFICULTY,
-            **dict.fromkeys(("headersScore", "fullBlocksScore"), chain.height * DIFFICULTY),
+            "headersScore": best.height * DIFFICULTY,
+            "fullBlocksScore": chain.height * DIFFICULTY,
             "unconfirmedCount": len(chain.pool),
             "stateRoot": tip.header["stateRoot"],
             "stateType": "utxo",
             "isMining": True,
-            "isExplorer": True,
+            "isExplorer": operator.extra_index,
             "peersCount": 1,
             "launchTime": self._launched,
             **dict.fromkeys(("lastSeenMessageTime", "lastMemPoolUpdateTime", "currentTime"), _now()),
             "genesisBlockId": chain.blocks[0].block_id,
-            "restApiUrl": f"{request.scheme}://{request.host}",
+            **({"restApiUrl": operator.rest_api_url} if operator.rest_api_url else {}),
             "eip27Supported": True,
             "eip37Supported": True,
             "parameters": chain.parameters,
@@ -106,25 +131,33 @@ class NodeApi:
         return web.json_response(state)
 
     async def block_ids(self, request: web.Request) -> web.Response:
-        """Ids of the main chain's blocks, ascending from `offset`."""
-        offset, limit = query_int(request, "offset", 0, 0, 2**31), query_int(request, "limit", 50, 1, MAX_HEADERS)
-        return web.json_response([block.block_id for block in self._chain.blocks[offset : offset + limit]])
+        """Ids of the best chain's headers, ascending from height `offset`."""
+        offset, limit = page(request, 50, default_offset=1)
+        for name, value in (("offset", offset), ("limit", limit)):
+            if value < 0:
+                raise HttpError(400, f"{name} is negative")
+        few(limit, "headers")
+        return web.json_response([header["id"] for header in self._chain.headers(offset, offset + limit - 1)])
 
     async def last_headers(self, request: web.Request) -> web.Response:
-        """The newest headers, newest last."""
-        count = min(path_int(request, "count"), MAX_HEADERS)
-        return web.json_response([block.header for block in self._chain.blocks[-count:]] if count else [])
+        """The newest headers of the best chain, newest last; their blocks may not have come yet."""
+        count, best = height(request, "count"), self._chain.best_header.height
+        few(count, "headers")
+        return web.json_response(self._chain.headers(best - count + 1, best))
 
     async def chain_slice(self, request: web.Request) -> web.Response:
         """Headers of the heights above `fromHeight` up to `toHeight`, ascending; never none: at least the last of them."""
-        lowest = query_int(request, "fromHeight", 1, 0, 2**31)
-        highest = min(query_int(request, "toHeight", 2**31, 0, 2**31), self._chain.height)
-        first = max(1, min(lowest + 1, highest), highest - MAX_HEADERS + 1)
-        return web.json_response([block.header for block in self._chain.blocks[first - 1 : highest]])
+        lowest, highest = number(request, "fromHeight", 1), number(request, "toHeight", MAX_ITEMS)
+        if highest < lowest:
+            raise HttpError(400, "toHeight < fromHeight")
+        few(highest - lowest, "headers")
+        best = self._chain.best_header.height
+        last = highest if 1 <= highest <= best else best
+        return web.json_response(self._chain.headers(max(min(lowest + 1, last), last - MAX_ITEMS + 1), last))
 
     async def ids_at(self, request: web.Request) -> web.Response:
-        """Ids of the blocks of a height, that of the main chain first."""
-        return web.json_response(self._chain.ids_at(path_int(request, "height")))
+        """Ids of the headers of a height, that of the best chain first."""
+        return web.json_response(self._chain.ids_at(height(request, "height")))
 
     async def block(self, request: web.Request) -> web.Response:
         """A block by id."""
@@ -132,10 +165,11 @@ class NodeApi:
 
     async def blocks_by_ids(self, request: web.Request) -> web.Response:
         """Blocks of a list of ids; those that are not there are left out."""
-        ids = await json_body(request)
-        if not isinstance(ids, list):
-            raise HttpError(400, "The request content was malformed: a list of header ids is expected")
-        blocks = filter(None, (self._chain.block(str(block_id)) for block_id in ids))
+        ids = [
+            modifier_id(each, "Wrong modifierId format for: Wrong modifierId length")
+            for each in await ids_entity(request)
+        ]
+        blocks = filter(None, map(self._chain.block, ids))
         return web.json_response([self._json.block(block) for block in blocks])
 
     async def header(self, request: web.Request) -> web.Response:
@@ -149,14 +183,14 @@ class NodeApi:
     async def proof_for(self, request: web.Request) -> web.Response:
         """The Merkle proof that a block holds a transaction."""
         ids = [view.tx_id for view in self._block(request).transactions]
-        tx_id = request.match_info["tx_id"]
+        tx_id = modifier_id(request.match_info["tx_id"])
         if tx_id not in ids:
             raise HttpError(404)
         proof = merkle_proof([bytes.fromhex(known) for known in ids], ids.index(tx_id))
         return web.json_response({"leaf": tx_id, "levels": [[sibling.hex(), side] for sibling, side in proof]})
 
     def _block(self, request: web.Request) -> Block:
-        return found(self._chain.block(path_id(request)))
+        return found(self._chain.block(id_of(request)))
 
     # -- the rest -----------------------------------------------------------------------------------------------
 
@@ -168,52 +202,24 @@ class NodeApi:
         """As if somebody had just spoken."""
         return web.json_response({"lastIncomingMessage": _now(), "currentNetworkTime": _now()})
 
-    async def no_compiler(self, _request: web.Request) -> web.Response:
-        """Refuses."""
-        text = "this devnet has no ErgoScript compiler or evaluator: compile with the appkit and send the tree"
-        raise HttpError(400, text)
 
-    async def address_to_tree(self, request: web.Request) -> web.Response:
-        """The tree of an address."""
-        return web.json_response({"tree": self.parsed_address(request.match_info["address"])})
-
-    async def address_to_bytes(self, request: web.Request) -> web.Response:
-        """The script of an address as a constant."""
-        tree = bytes.fromhex(self.parsed_address(request.match_info["address"]))
-        return web.json_response({"bytes": tree.hex()})
-
-    async def address_validity(self, request: web.Request) -> web.Response:
-        """Whether an address is one of this network."""
-        address = request.match_info.get("address") or await body_text(request)
-        try:
-            self.parsed_address(address)
-        except HttpError as error:
-            return web.json_response({"address": address, "isValid": False, "error": error.text})
-        return web.json_response({"address": address, "isValid": True})
-
-    async def tree_to_address(self, request: web.Request) -> web.Response:
-        """The address of a tree."""
-        tree = request.match_info.get("tree") or await body_text(request)
-        try:
-            return web.json_response({"address": address_of(bytes.fromhex(tree), self._chain.network)})
-        except ValueError as error:
-            raise HttpError(400, f"The request content was malformed: {error}") from error
-
-    async def hash_blake2b(self, request: web.Request) -> web.Response:
-        """Blake2b-256 of a text, in hex."""
-        text = await body_text(request)
-        return web.json_response(hashlib.blake2b(text.encode(), digest_size=32).hexdigest())
-
-    def parsed_address(self, address: str) -> str:
-        """The tree (hex) of an address; HttpError 400 for an address of no or another network."""
-        try:
-            return tree_of(address, self._chain.network).hex()
-        except ValueError as error:
-            raise HttpError(400, f"Incorrect address {address[:60]!r}: {error}") from error
+@web.middleware
+async def _with_headers(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Any page of a browser may ask a node."""
+    if request.method == "OPTIONS":
+        methods = {"Access-Control-Allow-Methods": "OPTIONS, POST, PUT, GET, DELETE"}
+        return web.Response(headers={**CORS, **methods})
+    response = await handler(request)
+    if not response.prepared:
+        response.headers.update(CORS)
+    return response
 
 
-def _error(status: int, text: str | None) -> JsonObject:
-    return {"error": status, "reason": _REASONS.get(status, "unknown"), "detail": text}
+def _error(error: HttpError) -> JsonObject:
+    reason = error.reason or _REASONS.get(error.status, "unknown")
+    return {"error": error.status, "reason": reason, "detail": error.text}
 
 
 def _now() -> int:

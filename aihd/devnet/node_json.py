@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
-from aihd.devnet.blocks import Block, JsonObject
+from aihd.devnet.blocks import Block, JsonObject, extension_fields, proofs_of
 from aihd.devnet.chain import Chain
 from aihd.devnet.history import History
 from aihd.devnet.ledger import ChainBox, ChainTx, Ledger, Token
@@ -64,10 +64,27 @@ class NodeJson:
         return {
             "header": block.header,
             "blockTransactions": self.block_transactions(block),
-            "extension": {"headerId": block.block_id, "digest": block.header["extensionHash"], "fields": []},
-            "adProofs": None,
+            "extension": self.extension(block),
+            "adProofs": ad_proofs(block),
             "size": block.size,
         }
+
+    def extension(self, block: Block) -> JsonObject:
+        """The extension section of a block."""
+        genesis = self._chain.blocks[0].block_id if block.height > 1 else ""
+        fields = extension_fields(genesis)
+        return {"headerId": block.block_id, "digest": block.header["extensionHash"], "fields": fields}
+
+    def popow_header(self, block: Block) -> JsonObject:
+        """A header with its interlinks: here the first block alone, whose leaf is the whole tree."""
+        digest = block.header["extensionHash"]
+        interlinks = [value[2:] for _, value in self.extension(block)["fields"]]
+        proof = {"indices": [{"index": place, "digest": digest} for place in range(len(interlinks))], "proofs": []}
+        return {"header": block.header, "interlinks": interlinks, "interlinksProof": proof}
+
+    def spent_input(self, box: BoxView, spender: TxView) -> JsonObject:
+        """An input of a waiting transaction with the box that it spends."""
+        return {**self.box(box), "spendingProof": _proof(box.box_id, spender)}
 
     def indexed_box(self, box: ChainBox) -> JsonObject:
         """IndexedErgoBox."""
@@ -92,6 +109,13 @@ class NodeJson:
             "globalIndex": row.gix,
         }
 
+    def indexed_block(self, block: Block) -> JsonObject:
+        """A block with indexed transactions."""
+        rows = [self._ledger.transactions[view.tx_id] for view in block.transactions]
+        shapes = list(map(self.indexed_transaction, rows))
+        size = sum(view.size for view in block.transactions)
+        return {"header": block.header, "transactions": shapes, "height": block.height, "size": size}
+
     def balance(self, boxes: Iterable[BoxView]) -> JsonObject:
         """BalanceInfo over boxes."""
         nano_ergs, held = 0, dict[str, int]()
@@ -103,7 +127,7 @@ class NodeJson:
 
     def _holding(self, token_id: str, amount: int) -> JsonObject:
         token = self._ledger.tokens.get(token_id)
-        decimals, name = (token.decimals or 0, token.name or "") if token else (0, "")
+        decimals, name = (token.decimals_or_int, token.name or "") if token else (0, "")
         return {"tokenId": token_id, "amount": amount, "decimals": decimals, "name": name}
 
     def token(self, token: Token) -> JsonObject:
@@ -114,7 +138,7 @@ class NodeJson:
             "emissionAmount": token.emission,
             "name": token.name or "",
             "description": token.description or "",
-            "decimals": token.decimals or 0,
+            "decimals": token.decimals_or_int,
         }
 
     def _indexed(self, view: BoxView, gix: int, height: int) -> JsonObject:
@@ -125,14 +149,18 @@ class NodeJson:
             "inclusionHeight": height,
             "address": self._address(view.tree),
             "spentTransactionId": spender,
-            "spendingHeight": row.height if row else None,
             "spendingProof": _proof(view.box_id, row.view) if row else None,
         }
 
     def _resolved(self, box_id: str) -> JsonObject:
-        box = self._chain.unconfirmed_box(box_id)
-        shape: JsonObject = json.loads(box.json()) if box else {}
-        return shape
+        box = self._chain.unconfirmed_view(box_id)
+        return self.box(box) if box else {}
+
+
+def ad_proofs(block: Block) -> JsonObject:
+    """The AD proofs section of a block."""
+    proofs, digest = proofs_of(block.header), block.header["adProofsRoot"]
+    return {"headerId": block.block_id, "proofBytes": proofs.hex(), "digest": digest, "size": len(proofs)}
 
 
 def _proof(box_id: str, spender: TxView) -> JsonObject:

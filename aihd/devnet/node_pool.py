@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
 from aiohttp import web
-from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
 
 from aihd.devnet.blocks import JsonObject
 from aihd.devnet.chain import Chain, RejectedError
-from aihd.devnet.http import HttpError, body_text, found, json_body, parse_transaction, path_id, query_int
-from aihd.devnet.mempool import PoolTx
+from aihd.devnet.decode import decoded
+from aihd.devnet.http import HttpError, found
+from aihd.devnet.node_http import (
+    cut,
+    entity,
+    hex_key,
+    hex_text,
+    id_of,
+    ids_entity,
+    modifier_id,
+    number,
+    page,
+    plain,
+    text_entity,
+)
 from aihd.devnet.node_json import NodeJson
-from aihd.devnet.views import BoxView
-from aihd.errors import one_line
+from aihd.devnet.refusals import MIN_FEE
+from aihd.devnet.views import BoxView, TxView
 from aihd.protocol.panics import contained
-from aihd.protocol.rules import MIN_FEE
 
-BLOCK_MINUTES = 2
+DEFAULT_LIMIT: Final = 50
+MOST_BINS: Final = 10_000  # of a histogram; a node makes any number that its memory holds
+BOX_ID, TOKEN_ID = "boxId", "tokenId"
+
+T = TypeVar("T", Transaction, TxView)
 
 
 class NodePool:
@@ -63,24 +77,24 @@ class NodePool:
 
     async def utxo(self, request: web.Request) -> web.Response:
         """An unspent box of the chain."""
-        return web.json_response(_box(self._chain.ledger.utxo(path_id(request))))
+        return web.json_response(self._json.box(found(self._chain.ledger.utxo_view(_key(request)))))
 
     async def utxo_binary(self, request: web.Request) -> web.Response:
         """An unspent box of the chain, serialized."""
-        return web.json_response(_serialized(self._chain.ledger.utxo(path_id(request))))
+        return web.json_response(_serialized(self._chain.ledger.utxo_view(_key(request))))
 
     async def utxo_with_pool(self, request: web.Request) -> web.Response:
         """An unspent box of the chain or one made in the mempool, even where the mempool spends it."""
-        return web.json_response(_box(self._chain.unconfirmed_box(path_id(request))))
+        return web.json_response(self._json.box(found(self._chain.unconfirmed_view(_key(request)))))
 
     async def utxo_with_pool_binary(self, request: web.Request) -> web.Response:
         """The same, serialized."""
-        return web.json_response(_serialized(self._chain.unconfirmed_box(path_id(request))))
+        return web.json_response(_serialized(self._chain.unconfirmed_view(_key(request))))
 
     async def utxos_with_pool(self, request: web.Request) -> web.Response:
         """The same for a list of ids; those that are not there are left out."""
-        boxes = filter(None, map(self._chain.unconfirmed_box, await _id_list(request)))
-        return web.json_response([_box(box) for box in boxes])
+        views = map(self._chain.unconfirmed_view, map(hex_key, await ids_entity(request)))
+        return web.json_response([self._json.box(view) for view in views if view])
 
     async def genesis(self, _request: web.Request) -> web.Response:
         """The boxes that exist before any transaction."""
@@ -90,134 +104,150 @@ class NodePool:
 
     async def submit(self, request: web.Request) -> web.Response:
         """Takes a transaction into the mempool and gives its id."""
-        return _judged(parse_transaction(await json_body(request)), self._chain.submit)
+        return _judged(decoded(await entity(request)), self._chain.submit)
 
     async def submit_bytes(self, request: web.Request) -> web.Response:
-        """The same for serialized bytes, a JSON string of hex."""
+        """The same for serialized bytes, a text of hex."""
         return _judged(await _transaction_bytes(request), self._chain.submit)
 
     async def check(self, request: web.Request) -> web.Response:
-        """Validates a transaction without taking it; rivals in the mempool do not matter."""
-        return _judged(parse_transaction(await json_body(request)), lambda tx: self._chain.check(tx).tx_id)
+        """Validates a transaction without taking it; rivals in the mempool and the fee do not matter."""
+        return _judged(decoded(await entity(request)), self._checked)
 
     async def check_bytes(self, request: web.Request) -> web.Response:
         """The same for serialized bytes."""
-        return _judged(await _transaction_bytes(request), lambda tx: self._chain.check(tx).tx_id)
+        return _judged(await _transaction_bytes(request), self._checked)
+
+    def _checked(self, view: TxView | Transaction) -> str:
+        return self._chain.check(view).tx_id
 
     async def fee(self, request: web.Request) -> web.Response:
-        """The recommended fee in nanoERG: here always the least."""
-        query_int(request, "waitTime", 1, 1, 2**31)
-        query_int(request, "txSize", 100, 1, 2**31)
+        """The recommended fee in nanoERG: here always the least, as in a node that has seen no transaction yet."""
+        number(request, "waitTime", 1)
+        number(request, "txSize", 100)
         return web.json_response(MIN_FEE)
 
     async def wait_time(self, request: web.Request) -> web.Response:
-        """Milliseconds until a transaction would be mined: here always one block."""
-        query_int(request, "fee", MIN_FEE, 1, 2**62)
-        query_int(request, "txSize", 100, 1, 2**31)
-        return web.json_response(BLOCK_MINUTES * 60_000)
+        """Milliseconds until a transaction would be mined: here always none, as in a node that has seen none mined yet."""
+        number(request, "fee", 1000, bits=64)
+        if number(request, "txSize", 100) == 0:
+            raise HttpError(500, "/ by zero")
+        return web.json_response(0)
 
     async def histogram(self, request: web.Request) -> web.Response:
         """Waiting transactions and their fees by how long they wait: all of them in the first bin."""
-        bins = query_int(request, "bins", 10, 1, 1000)
-        fees = [entry.view.fee for entry in self._chain.pool]
-        first = {"nTxns": len(fees), "totalFee": sum(fees)}
+        bins, span = number(request, "bins", 10), number(request, "maxtime", 60_000, bits=64)
+        if bins == 0 or (len(self._chain.pool) and span // bins == 0):
+            raise HttpError(500, "/ by zero")
+        if not 0 < bins <= MOST_BINS:
+            raise HttpError(500, str(bins + 1) if bins < 0 else f"this devnet makes at most {MOST_BINS} bins")
+        weights = [self._chain.pool.own_weight(entry) for entry in self._chain.pool]
+        first = {"nTxns": len(weights), "totalFee": sum(weights)}
         return web.json_response([first, *({"nTxns": 0, "totalFee": 0} for _ in range(bins))])
 
     # -- mempool ------------------------------------------------------------------------------------------------
 
     async def pool(self, request: web.Request) -> web.Response:
         """Waiting transactions, the heaviest first."""
-        return web.json_response(self._shapes(_slice(request, self._chain.pool.heaviest_first())))
+        return web.json_response(self._shapes(cut(self._waiting(), *page(request, DEFAULT_LIMIT))))
 
     async def pool_ids(self, _request: web.Request) -> web.Response:
         """Ids of the waiting transactions."""
-        return web.json_response([entry.view.tx_id for entry in self._chain.pool.heaviest_first()])
+        return web.json_response([view.tx_id for view in self._waiting()])
 
     async def pool_known_ids(self, request: web.Request) -> web.Response:
         """Which of these ids wait."""
-        return web.json_response([tx_id for tx_id in await _id_list(request) if tx_id in self._chain.pool])
+        wanted = set(await ids_entity(request))
+        return web.json_response([view.tx_id for view in self._waiting() if view.tx_id in wanted])
 
     async def pool_by_tree(self, request: web.Request) -> web.Response:
-        """Waiting transactions that make or spend boxes of a tree."""
-        tree = await body_text(request)
-        shapes = self._shapes(self._chain.pool.heaviest_first())
-        touching = [s for s in shapes if any(box.get("ergoTree") == tree for box in (*s["inputs"], *s["outputs"]))]
-        return web.json_response(_slice(request, touching))
+        """Waiting transactions that make boxes of a tree, or spend such boxes of the chain."""
+        tree = await text_entity(request)
+        touching = [view for view in self._waiting() if self._touches(view, tree)]
+        return web.json_response(self._shapes(cut(touching, *page(request, DEFAULT_LIMIT))))
+
+    def _touches(self, view: TxView, tree: str) -> bool:
+        spent = filter(None, map(self._chain.ledger.utxo_view, view.inputs))
+        return any(box.tree == tree for box in (*view.outputs, *spent))
 
     async def pool_has(self, request: web.Request) -> web.Response:
         """Whether a transaction waits."""
-        return web.Response(status=200 if path_id(request) in self._chain.pool else 404)
+        return web.Response(status=200 if id_of(request) in self._chain.pool else 404)
 
     async def pool_transaction(self, request: web.Request) -> web.Response:
         """A waiting transaction."""
-        return web.json_response(self._json.pool_transaction(found(self._chain.pool.get(path_id(request))).view))
+        return web.json_response(self._json.pool_transaction(found(self._chain.pool.get(id_of(request))).view))
 
     async def pool_spent_box(self, request: web.Request) -> web.Response:
-        """The box of this id, if a waiting transaction spends it."""
-        found(self._chain.pool.spender(path_id(request)))
-        return web.json_response(_box(self._chain.unconfirmed_box(path_id(request))))
+        """The box of this id, if a waiting transaction spends it and it is one of the chain."""
+        box_id = _key(request, BOX_ID)
+        spender = found(self._chain.pool.get(self._chain.pool.spender(box_id) or ""))
+        return web.json_response(self._json.spent_input(found(self._chain.ledger.utxo_view(box_id)), spender.view))
 
     async def pool_output(self, request: web.Request) -> web.Response:
         """The box of this id, if a waiting transaction makes it."""
-        return web.json_response(self._json.box(found(self._chain.pool.output(path_id(request)))))
+        return web.json_response(self._json.box(found(self._chain.pool.output(_key(request, BOX_ID)))))
 
     async def pool_outputs_by_token(self, request: web.Request) -> web.Response:
-        """Boxes that waiting transactions make and that hold a token."""
-        return self._outputs(request, lambda view: any(held == path_id(request) for held, _ in view.tokens))
+        """Boxes that waiting transactions make and that hold a token, all of them."""
+        token_id = _key(request, TOKEN_ID)
+        views = [view for view in self._made() if any(held == token_id for held, _ in view.tokens)]
+        return web.json_response([self._json.box(view) for view in views])
 
     async def pool_outputs_by_tree(self, request: web.Request) -> web.Response:
         """Boxes that waiting transactions make under a tree."""
-        tree = await body_text(request)
+        tree = await text_entity(request)
         return self._outputs(request, lambda view: view.tree == tree)
 
     async def pool_outputs_by_registers(self, request: web.Request) -> web.Response:
         """Boxes that waiting transactions make with all of these registers (name -> serialized constant)."""
-        wanted = await json_body(request)
-        if not isinstance(wanted, dict):
-            raise HttpError(400, "The request content was malformed: an object of registers is expected")
+        wanted = await entity(request)
+        if not isinstance(wanted, dict) or not all(isinstance(value, str) for value in wanted.values()):
+            raise HttpError(400, None, reason="[K, V]Map[K, V]: ")
+        if not wanted:
+            raise HttpError(400, None, reason="Registers filter cannot be empty")
         return self._outputs(
             request, lambda view: wanted.items() <= self._json.box(view)["additionalRegisters"].items()
         )
 
     def _outputs(self, request: web.Request, wanted: Callable[[BoxView], bool]) -> web.Response:
-        views = [view for view in self._chain.pool.outputs() if wanted(view)]
-        return web.json_response([self._json.box(view) for view in _slice(request, views)])
+        views = [view for view in self._made() if wanted(view)]
+        return web.json_response([self._json.box(view) for view in cut(views, *page(request, DEFAULT_LIMIT))])
 
-    def _shapes(self, entries: Iterable[PoolTx]) -> list[JsonObject]:
-        return [self._json.pool_transaction(entry.view) for entry in entries]
+    def _waiting(self) -> list[TxView]:
+        return [entry.view for entry in self._chain.pool.heaviest_first()]
 
+    def _made(self) -> Iterator[BoxView]:
+        return (made for view in self._waiting() for made in view.outputs)
 
-def _slice(request: web.Request, whole: list[Any]) -> list[Any]:
-    offset, limit = query_int(request, "offset", 0, 0, 2**31), query_int(request, "limit", 50, 1, 2**31)
-    return whole[offset : offset + limit]
-
-
-def _box(box: ErgoBox | None) -> JsonObject:
-    shape: JsonObject = json.loads(found(box).json())
-    return shape
+    def _shapes(self, views: Iterable[TxView]) -> list[JsonObject]:
+        return [self._json.pool_transaction(view) for view in views]
 
 
-def _serialized(box: ErgoBox | None) -> JsonObject:
-    return {"boxId": str(found(box).box_id), "bytes": bytes(found(box)).hex()}
+def _key(request: web.Request, kind: str | None = None) -> str:
+    """The id in the path; where `kind` names it, it must be whole."""
+    text = request.match_info["id"]
+    wrong = f"{kind} {text} is invalid, it should be 64 chars long hex string"
+    return modifier_id(text, wrong) if kind else hex_key(text)
 
 
-async def _id_list(request: web.Request) -> list[str]:
-    ids = await json_body(request)
-    if not isinstance(ids, list):
-        raise HttpError(400, "The request content was malformed: a list of ids is expected")
-    return [str(each) for each in ids]
+def _serialized(box: BoxView | None) -> JsonObject:
+    return {"boxId": found(box).box_id, "bytes": found(box).raw.hex()}
 
 
 async def _transaction_bytes(request: web.Request) -> Transaction:
-    text = await body_text(request)
+    failed = "Can not parse transaction bytes:"
     try:
-        raw = bytes.fromhex(text)
+        raw = hex_text(await plain(request), 400)
+    except HttpError as error:
+        raise HttpError(400, f"{failed} {error.text}") from error
+    try:
         return contained(lambda: Transaction.from_bytes(raw))
     except Exception as error:  # whatever ergo-lib makes of it, it is no transaction
-        raise HttpError(400, f"The request content was malformed: {one_line(error)}") from error
+        raise HttpError(400, f"{failed} null") from error
 
 
-def _judged(tx: Transaction, judge: Callable[[Transaction], str]) -> web.Response:
+def _judged(tx: T, judge: Callable[[T], str]) -> web.Response:
     try:
         return web.json_response(judge(tx))
     except RejectedError as error:

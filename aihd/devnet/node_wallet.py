@@ -17,7 +17,8 @@ from ergo_lib_python.wallet import SecretKey, Wallet
 
 from aihd.devnet.blocks import JsonObject
 from aihd.devnet.chain import Chain
-from aihd.devnet.http import HttpError, json_body
+from aihd.devnet.http import HttpError
+from aihd.devnet.node_http import FORBIDDEN, entity
 from aihd.errors import one_line
 from aihd.protocol.panics import contained
 
@@ -45,7 +46,7 @@ class NodeWallet:
     async def sign(self, request: web.Request) -> web.Response:
         """Signs `tx` with `secrets.dlog`; boxes come from `inputsRaw` and `dataInputsRaw`, else from chain and mempool."""
         self._admit(request)
-        body = await json_body(request)
+        body = await entity(request)
         try:
             return web.json_response(self._signed(body))
         except HttpError:
@@ -62,7 +63,7 @@ class NodeWallet:
 
     def _admit(self, request: web.Request) -> None:
         if not hmac.compare_digest(request.headers.get("api_key", "").encode(), self._api_key.encode()):
-            raise HttpError(403)
+            raise HttpError(403, FORBIDDEN)
 
     def _signed(self, body: Any) -> JsonObject:
         secrets = body["secrets"].get("dlog") or []

@@ -21,8 +21,9 @@ from aihd.devnet.control_api import ControlApi
 from aihd.devnet.explorer_api import explorer_app
 from aihd.devnet.faults import REAL, Faults
 from aihd.devnet.http import MAX_LINE
-from aihd.devnet.mempool import Weighing
-from aihd.devnet.node_api import node_app
+from aihd.devnet.mempool import MEMORY_BLOCKS, Weighing
+from aihd.devnet.node_api import Operator, node_app
+from aihd.devnet.parameters import BlockVersion
 from aihd.devnet.snapshot import restore_snapshot
 
 SHUTDOWN_SECONDS = 1.0
@@ -35,7 +36,9 @@ class Devnet:
     blocks come only by `chain.mine` or `POST /devnet/mine`, with timestamps that depend on the height alone. `genesis`:
     nanoERG by tree (hex). `weighing`: how the mempool compares fees. A port of 0 means a free one; the control routes
     are on the node's port. `faults`: those that are on from the start, besides what the real Explorer always has.
-    `api_key`: what the node's wallet routes ask for. `jvm`: every transaction that is taken is judged by the reference
+    `api_key`: what the node's wallet routes ask for. `extra_index`: False for a plain node, which has no `/blockchain/*`.
+    `node_network`, `rest_api_url`: what the node's `/info` says. `block_version`, `self_mined`, `memory`: see `Chain`.
+    `headers_ahead`: how far the headers run ahead of the blocks. `jvm`: every transaction that is taken is judged by the reference
     interpreter, too (extra `appkit`). `snapshots`: the folder of snapshots; `restore`: the name of one to start from.
     Should mining fail, `run` raises at once, and else leaving the context does.
     """
@@ -58,19 +61,39 @@ class Devnet:
         frozen_cache: bool = False,
         faults: Iterable[str] = (),
         api_key: str = "hello",
+        extra_index: bool = True,
+        node_network: str | None = None,
+        rest_api_url: str | None = None,
+        block_version: BlockVersion = 4,
+        self_mined: float = 0.0,
+        headers_ahead: int = 0,
+        memory: int = MEMORY_BLOCKS,
         jvm: bool = False,
         snapshots: Path = Path(),
         restore: str | None = None,
     ) -> None:
         clock = None if block_time is None else lambda: int(time.time() * 1000)
-        self.chain = Chain(seed=seed, genesis=genesis, network=network, clock=clock, weighing=weighing)
+        self.chain = Chain(
+            seed=seed,
+            genesis=genesis,
+            network=network,
+            clock=clock,
+            weighing=weighing,
+            memory=memory,
+            block_version=block_version,
+            self_mined=self_mined,
+        )
+        self.chain.run_ahead(headers_ahead)
+        self._operator = Operator(
+            api_key=api_key, extra_index=extra_index, network=node_network, rest_api_url=rest_api_url
+        )
         if restore is not None:
             restore_snapshot(self.chain, snapshots / restore)
         self.faults = Faults({*REAL, *faults, *(["frozen-cache"] if frozen_cache else [])})
         self._block_time, self._pacing = block_time, pacing
         self._random = random.Random(seed)  # noqa: S311 - to be the same for the same seed
         self._host, self._explorer_port, self._node_port = host, explorer_port, node_port
-        self._api_key, self._jvm, self._snapshots = api_key, jvm, snapshots
+        self._jvm, self._snapshots = jvm, snapshots
         self._stack = contextlib.AsyncExitStack()
         self._miner: asyncio.Task[None] | None = None
 
@@ -81,7 +104,7 @@ class Devnet:
                 stack.callback(appkit.close)
                 self.chain.judge.appkit = appkit
             explorer = explorer_app(self.chain, self.faults)
-            node = node_app(self.chain, self.faults, self._api_key)
+            node = node_app(self.chain, self.faults, self._operator)
             node.add_routes(ControlApi(self.chain, self.faults, self._snapshots).routes())
             self.explorer_url = await self._serve(explorer, self._explorer_port)
             self.node_url = await self._serve(node, self._node_port)

@@ -64,10 +64,10 @@ async def place() -> AsyncIterator[Place]:
 async def test_submit__when__given_transactions_of_all_kinds__then__each_is_classified(place: Place) -> None:
     node, chain = place.node, place.devnet.chain
     low = await node.submit(place.pay(place.box, fee=999_999))
-    assert (low.answer, low.detail) == (Answer.FEE, "Min fee not met: 0.001 ergs required, 0.000999999 given")
+    assert (low.answer, low.detail) == (Answer.FEE, "Min fee not met: 0.001 ergs required, 9.99999E-4 ergs given")
     spoilt = await node.submit(place.pay(place.box, spoil=True))
     assert spoilt.answer is Answer.REFUSED
-    assert spoilt.detail.startswith("Scripts of all transaction inputs should pass verification")
+    assert spoilt.detail.startswith("Malformed transaction: Scripts of all transaction inputs should pass verification")
     dust = await node.submit(place.pay(place.box, value=20_000))
     assert dust.answer is Answer.REFUSED
 

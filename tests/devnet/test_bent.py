@@ -13,6 +13,7 @@ from bent import ALL, BEHIND, DEEP, HUGE, KINDS, LARGE, Bent, bent
 
 from aihd.devnet import Devnet
 
+JSON = {"Content-Type": "application/json"}
 QUICK = aiohttp.ClientTimeout(total=1.0)
 
 
@@ -31,7 +32,7 @@ async def _ask(source: Bent, path: str, body: str | None = None) -> tuple[int, b
     method = "GET" if body is None else "POST"
     async with (
         aiohttp.ClientSession(timeout=QUICK) as session,
-        session.request(method, source.url + path, data=body, max_redirects=3) as answer,
+        session.request(method, source.url + path, data=body, headers=JSON, max_redirects=3) as answer,
     ):
         return answer.status, await answer.read()
 

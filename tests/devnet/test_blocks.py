@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 
-from aihd.devnet.blocks import blake2b, header_bytes, make_block, merkle_proof, merkle_root
+from aihd.devnet.blocks import Making, blake2b, header_bytes, make_block, merkle_proof, merkle_root
 
 
 def test_header__when__any_field_changes__then__another_id() -> None:
-    parent = make_block(None, [], 1_000, b"seed")
-    header = make_block(parent, [], 2_000, b"seed").header
+    parent = make_block(None, [], Making(timestamp=1_000, salt=b"seed"))
+    header = make_block(parent, [], Making(timestamp=2_000, salt=b"seed")).header
     assert header["parentId"] == parent.block_id and header["height"] == 2
     assert header["id"] == hashlib.blake2b(header_bytes(header), digest_size=32).hexdigest()
     assert header["size"] == len(header_bytes(header))
@@ -18,8 +18,8 @@ def test_header__when__any_field_changes__then__another_id() -> None:
 
 
 def test_header__when__salt_differs__then__another_block_of_the_same_height() -> None:
-    parent = make_block(None, [], 1_000, b"seed")
-    blocks = [make_block(parent, [], 2_000, salt) for salt in (b"a", b"b", b"a")]
+    parent = make_block(None, [], Making(timestamp=1_000, salt=b"seed"))
+    blocks = [make_block(parent, [], Making(timestamp=2_000, salt=salt)) for salt in (b"a", b"b", b"a")]
     assert blocks[0].block_id != blocks[1].block_id
     assert blocks[0].block_id == blocks[2].block_id
 

@@ -123,7 +123,7 @@ def test_submit__when__input_is_spent_on_chain_or_unknown__then__missing_inputs_
         out(spent.value + fresh.value - FEE, B.tree, chain.height),
         out(FEE, FEE_TREE, chain.height),
     ]
-    with pytest.raises(RejectedError, match=r"should be in UTXO\. Missing inputs: 1$"):
+    with pytest.raises(RejectedError, match=r"should be in UTXO\. [0-9a-f]{64}: 1 == 2\. Missing inputs: 1$"):
         chain.submit(sign(chain, [A], [fresh, spent], outputs))
 
 
@@ -134,8 +134,8 @@ def test_submit__when__proof_is_forged__then__script_text_with_id_and_index(chai
     tx = Transaction.from_json(body)
     with pytest.raises(RejectedError) as refusal:
         chain.submit(tx)
-    head = "Scripts of all transaction inputs should pass verification."
-    assert str(refusal.value) == f"{head} {tx.id}: #0 => Success((false,0))"
+    head = "Malformed transaction: Scripts of all transaction inputs should pass verification."
+    assert str(refusal.value) == f"{head} {tx.id}: #0 => Success((false,403))"
 
 
 def deadline_box(chain: Chain, owner: Key, deadline: int) -> tuple[ErgoBox, ErgoBox]:

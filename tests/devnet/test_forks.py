@@ -8,7 +8,7 @@ import pytest
 from devnet_histories import KINDS, Scenario, check_ledger
 from devnet_wallet import ERG, connected, funded, key, pay
 
-from aihd.devnet.chain import Chain, RejectedError
+from aihd.devnet.chain import LOST_FROM, Chain, RejectedError
 from aihd.devnet.server import Devnet
 from aihd.devnet.snapshot import read_snapshot, restore_snapshot, write_snapshot
 from aihd.errors import UsageError
@@ -49,13 +49,24 @@ def test_branches__when__several_race__then__the_longest_counts_and_transactions
 
 def test_reorg__when__as_deep_as_can_be__then__down_to_the_headers_that_scripts_need() -> None:
     chain = Chain()
-    ids = [chain.submit(pay(chain, A, funded(chain, A), B.tree, ERG)) for _ in range(5)]
+    for _ in range(5):
+        chain.submit(pay(chain, A, funded(chain, A), B.tree, ERG))
     chain.mine(60)
     depth = chain.height - 10
     assert len(chain.reorg(depth)) == depth
-    assert {entry.view.tx_id for entry in chain.pool} >= set(ids)
     with pytest.raises(UsageError, match=r"depth 80: a reorg here takes 1 to"):
         chain.reorg(80)
+    check_ledger(chain)
+
+
+@pytest.mark.parametrize(("depth", "back"), [(1, True), (LOST_FROM - 1, True), (LOST_FROM, False), (58, False)])
+def test_reorg__of_many_blocks__brings_nothing_back(depth: int, back: bool) -> None:
+    chain = Chain()
+    chain.mine(58)
+    tx_id = chain.submit(pay(chain, A, funded(chain, A), B.tree, ERG))
+    chain.mine(depth)
+    chain.reorg(depth)
+    assert (tx_id in chain.pool) is back
     check_ledger(chain)
 
 

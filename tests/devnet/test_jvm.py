@@ -4,7 +4,7 @@ import pytest
 from devnet_wallet import ERG, FEE, key
 
 from aihd.devnet import Devnet, RejectedError
-from aihd.devnet.judge import MAX_TX_COST
+from aihd.devnet.parameters import MAX_TX_COST
 
 A = key(1)
 NINTH_HEADER = "{ sigmaProp(CONTEXT.headers(9).height > 0) && PK }"  # ten headers exist in a wallet, nine in a block

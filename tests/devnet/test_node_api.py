@@ -68,7 +68,7 @@ async def test_submit__when__refused__then__400_with_the_node_s_detail(client: C
     cheap = pay(chain, A, box, B.tree, ERG, fee=999_999)
     tx = pay(chain, A, box, B.tree, ERG)
     answer = await client.send(cheap)
-    detail = "Min fee not met: 0.001 ergs required, 0.000999999 given"
+    detail = "Min fee not met: 0.001 ergs required, 9.99999E-4 ergs given"
     assert (answer.status, answer.json) == (400, {"error": 400, "reason": "bad.request", "detail": detail})
     await client.send(tx)
     assert "it is already in the mempool" in (await client.send(tx)).json["detail"]
@@ -79,12 +79,12 @@ async def test_submit__when__refused__then__400_with_the_node_s_detail(client: C
     assert (await client.send(rival)).json["detail"].endswith("Missing inputs: 0")
 
 
-@pytest.mark.parametrize("body", [{}, [], "text", {"inputs": [], "dataInputs": [], "outputs": []}, {"inputs": 5}])
+@pytest.mark.parametrize("body", [{}, [], "text", {"inputs": 5}])
 @pytest.mark.asyncio
 async def test_submit__when__body_is_no_transaction__then__400(client: Client, body: Any) -> None:
     answer = await client.node("/transactions", body)
     assert answer.status == 400
-    assert answer.json["detail"].startswith("The request content was malformed: ")
+    assert answer.json["detail"].startswith("The request content was malformed:\n")
 
 
 @pytest.mark.asyncio
@@ -151,13 +151,11 @@ async def test_info__when__asked__then__the_types_of_a_real_node(client: Client)
         **dict.fromkeys(numbers.split(), "int"),
         **dict.fromkeys(("launchTime", "lastSeenMessageTime", "lastMemPoolUpdateTime", "currentTime"), "int"),
         **dict.fromkeys(("isMining", "isExplorer", "eip27Supported", "eip37Supported"), "bool"),
-        "restApiUrl": "str",
         "parameters": "dict",
     }
     assert types_of(info) == expected
     assert info["parameters"]["minValuePerByte"] == 360
-    assert info["network"] == "mainnet" and info["fullHeight"] == 20
-    assert info["restApiUrl"] == client.devnet.node_url
+    assert info["network"] == "devnet" and info["fullHeight"] == 20
     assert info["bestFullHeaderId"] == client.chain.tip.block_id
 
 

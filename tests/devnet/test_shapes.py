@@ -26,7 +26,12 @@ RECORDED: Final[dict[str, dict[str, dict[str, str]]]] = {
     "explorer v1": {},
     "explorer v0": {},
     "node": {
-        "IndexedErgoBoxAllOf": {"spentTransactionId": "string | null", "spendingProof": "SpendingProof | null"},
+        "IndexedErgoBoxAllOf": {
+            "spentTransactionId": "string | null",
+            "spendingProof": "SpendingProof | null",
+            "spendingHeight?": "number",
+        },
+        "ErgoTransactionOutput": {"spendingProof?": "SpendingProof"},
         "ErgoTransactionInput": dict.fromkeys(
             (
                 *("value?", "ergoTree?", "creationHeight?", "assets?", "additionalRegisters?", "transactionId?"),
@@ -37,10 +42,11 @@ RECORDED: Final[dict[str, dict[str, dict[str, str]]]] = {
         "BlockTransactions": {"blockVersion": "number"},
         "BlockHeader": {"unparsedBytes": "string"},
         "FullBlock": {"adProofs": "BlockADProofs | null"},
-        "Parameters": {"subblocksPerBlock": "number"},
+        "Parameters": {"subblocksPerBlock": "number | null"},
         "NodeInfo": {
             **dict.fromkeys(("network",), "string"),
             **dict.fromkeys(("isExplorer", "eip37Supported"), "boolean"),
+            "restApiUrl?": "string",
             **dict.fromkeys(("lastSeenMessageTime", "lastMemPoolUpdateTime"), "number"),
         },
     },
@@ -239,7 +245,7 @@ NODE: Final = {
     "transactions/unconfirmed/outputs/byBoxId/{made}": "ErgoTransactionOutput",
     'transactions/unconfirmed/outputs/byErgoTree "{tree}"': "ErgoTransactionOutput[]",
     "transactions/unconfirmed/outputs/byTokenId/{token}": "ErgoTransactionOutput[]",
-    "transactions/unconfirmed/outputs/byRegisters {{}}": "ErgoTransactionOutput[]",
+    'transactions/unconfirmed/outputs/byRegisters {{"R4":"0402"}}': "ErgoTransactionOutput[]",
     "transactions/getFee?waitTime=1&txSize=100": "number",
     "transactions/waitTime?fee=1000000&txSize=100": "number",
     "transactions/poolHistogram": "FeeHistogramBin[]",
@@ -283,11 +289,17 @@ NODE: Final = {
 async def ask(client: Client, base: str, line: str, facts: dict[str, str]) -> str:
     """The body of the answer to `path`, or to `path body` by POST."""
     path, _, body = line.format(**facts).partition(" ")
-    async with client.session.request("POST" if body else "GET", f"{base}/{path}", data=body or None) as response:
+    headers = {"Content-Type": "application/json"} if body else {}
+    method = "POST" if body else "GET"
+    async with client.session.request(method, f"{base}/{path}", data=body or None, headers=headers) as response:
         return await response.text()
 
 
-MAY_BE_EMPTY: Final = ("peers", "transactions/unconfirmed/outputs/byTokenId")
+MAY_BE_EMPTY: Final = (
+    "peers",
+    "transactions/unconfirmed/outputs/byTokenId",
+    "transactions/unconfirmed/outputs/byRegisters",
+)
 
 
 async def found_problems(client: Client, base: str, routes: dict[str, str], api: str) -> list[str]:
