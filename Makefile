@@ -20,9 +20,9 @@ $(VENV)/.dev: $(BIN)/python $(BUILD_INPUTS)
 	$(BIN)/pip install --quiet -e '.[appkit,docker]' --group dev
 	@touch $@ $(VENV)/.demo
 
-# INPUT=some.file SERVICE=text-digest|word-count
+# INPUT=some.file SERVICE=text-digest|word-count ASSET=SigUSD (pays in a token)
 demo: $(VENV)/.demo
-	$(BIN)/aihd demo $(if $(INPUT),--input '$(INPUT)') $(if $(SERVICE),--service '$(SERVICE)')
+	$(BIN)/aihd demo $(if $(INPUT),--input '$(INPUT)') $(if $(SERVICE),--service '$(SERVICE)') $(if $(ASSET),--asset '$(ASSET)')
 
 test: $(VENV)/.dev
 	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile

@@ -29,8 +29,8 @@ from aihd.client.ranking import funders
 from aihd.config import Settings, required
 from aihd.config_values import SECONDS_PER_BLOCK
 from aihd.core.signing import Spending
-from aihd.core.task import Limits, Stage
-from aihd.errors import ConfigError
+from aihd.core.task import Stage
+from aihd.errors import ConfigError, TemporaryError, one_line
 from aihd.execution.adapters import Adapter, HttpAdapter
 from aihd.execution.content import ContentStore
 from aihd.execution.exchange import Keys, exchange_app
@@ -40,7 +40,9 @@ from aihd.execution.pin import Pinner
 from aihd.execution.serial import SerialAdapter, runtime_folders
 from aihd.execution.template import AdapterName
 from aihd.execution.tunnel import TunnelAdapter
-from aihd.nodo.gateway import GatewayClient
+from aihd.nodo.failures import TooSlow, Unreachable
+from aihd.nodo.gate import Gate
+from aihd.nodo.gateway import GatewayClient, StillThere
 from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
 from aihd.ops.lock import process_lock
@@ -49,10 +51,12 @@ from aihd.ops.notify import Notifier, watchdog_interval
 from aihd.ops.web import ops_app, serve
 from aihd.services.bridge import Bridge
 from aihd.services.compare import Compare
+from aihd.services.drain import UNLIMITED, Drain
 from aihd.services.engine import Engine, Service, guarded
 from aihd.services.execute import Execute, Runtime
 from aihd.services.indexer import Indexer
 from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
+from aihd.services.patience import Patience
 from aihd.services.pin import Pin
 from aihd.services.price import Price
 from aihd.services.rate import Rate
@@ -85,13 +89,14 @@ async def run(
     told = _Signals()
     notifier = Notifier(env)
     async with AsyncExitStack() as stack:
-        engine = await _engine(settings, stack, accept_fork)
-        runtime = await _runtime(settings, engine, stack)
+        patience = Patience(notifier, told.first)
+        engine = await _engine(settings, stack, accept_fork, patience)
+        runtime = await _runtime(settings, engine, stack, patience)
         reconcile = Reconcile(engine, settings.chain.poll)
         report = Report(engine, reconcile)
         await _open_doors(settings, engine, report, stack)
         # Before the group: an error of the start is told as it is, not wrapped in one of many.
-        await reconcile.look()
+        await patience.until("the chain", reconcile.look)
         if made_at := engine.journal.restored_from():
             log.warning("runs on a restored backup; the chain has been looked at in full", backup=made_at)
             engine.journal.clear_restored()
@@ -100,7 +105,8 @@ async def run(
             await execute.recover()
             stock = _stock(settings, engine, runtime)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stock.reload, reload)
-            services = [reconcile, stock, *_loops(settings, engine, runtime, execute)]
+            settle = Settle(engine, _payout(settings))
+            services = [reconcile, stock, settle, *_loops(settings, engine, runtime, execute)]
             loops = [group.create_task(service.run(), name=service.name) for service in services]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
@@ -109,12 +115,18 @@ async def run(
             await told.once()
             notifier.stopping("draining")
             engine.stopping.set()
-            log.info("draining", running=execute.running)
-            await _first(told.twice(), execute.drained())
+            drain = Drain(engine, settle, notifier, settings.ops.stop_within)
+            log.info("draining", running=execute.running, owed=len(drain.obliged()))
+            await _first(told.twice(), drain.done())
+            await drain.last_try()
+            left = drain.parting()
             for loop in loops:
                 loop.cancel()
             await execute.cancel()
-    log.info("stopped")
+            engine.journal.forget(UNLIMITED)
+    log.info("stopped", left=left)
+    if left:
+        raise TemporaryError(left)
 
 
 async def rehearse(settings: Settings) -> None:
@@ -128,8 +140,9 @@ async def rehearse(settings: Settings) -> None:
         if settings.database.exists():
             back_up(settings.database, scratch / settings.database.name)
         settings = settings.model_copy(update={"ops": settings.ops.model_copy(update={"data_dir": scratch})})
-        engine = await _engine(settings, stack, accept_fork=False)
-        prices = _price(settings, engine, await _runtime(settings, engine, stack))
+        patience = Patience(Notifier({}), told.first)
+        engine = await _engine(settings, stack, accept_fork=False, patience=patience)
+        prices = _price(settings, engine, await _runtime(settings, engine, stack, patience))
         rehearsal = Rehearse(engine)
         log.info("a dry run", wallet=engine.signer.public_key.hex())
         while not told.any:
@@ -147,7 +160,6 @@ def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execut
         Watch(engine),
         Claim(engine, execute.ready),
         execute,
-        Settle(engine, _payout(settings)),
         _rate(settings, engine),
         Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
         Retain(engine),
@@ -160,7 +172,7 @@ def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execut
     return loops
 
 
-async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) -> Engine:
+async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool, patience: Patience) -> Engine:
     """Lock, journal, key, market and chain, each checked against the others."""
     stack.enter_context(process_lock(settings.lock_file))
     journal = stack.enter_context(Journal(settings.database))
@@ -178,16 +190,15 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
     )
     if accept_fork:
         view.accept_fork()
-    await view.check(record.genesis_id)
-    await view.audit()
+    await patience.until("a node", lambda: view.check(record.genesis_id))
+    await patience.until("a node", view.audit)
     journal.bind(genesis=record.genesis_id, wallet=signer.public_key.hex(), market=deployment.id)
-    goods = _goods(settings)
+    goods = _goods(settings, deployment.expiry)
     wallet, rules, depth = settings.wallet, settings.policy, settings.chain.final_depth
     spending = Spending(
         MAX_FEES * wallet.fee, wallet.max_spend_per_tx, wallet.max_spend_per_hour, wallet.max_spend_per_day
     )
     permit = signer.permit(deployment, spending, _payout(settings))
-    margins = (rules.claim_margin_blocks, rules.release_margin_blocks)
     return Engine(
         view,
         signer,
@@ -198,16 +209,16 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool) 
         settings.data_dir / "receipts",
         goods.offered,
         goods.rules,
-        Limits(depth, *margins),
+        settings.margins,
         record.genesis_id,
         counts_cost=rules.count_nodo_cost,
         fetcher=Fetcher(devnet=settings.chain.network == "devnet"),
     )
 
 
-def _goods(settings: Settings) -> Goods:
+def _goods(settings: Settings, expiry: int) -> Goods:
     """What the configuration offers of nodo's registry; ConfigError for a service that is not there."""
-    goods = goods_of(settings, _registry(settings).services(), get_args(AdapterName))
+    goods = goods_of(settings, _registry(settings).services(), get_args(AdapterName), expiry=expiry)
     if goods.missing:
         raise ConfigError(f"services: {'; '.join(goods.missing)}")
     return goods
@@ -223,9 +234,10 @@ def _stock(settings: Settings, engine: Engine, runtime: Runtime) -> Stock:
 
 
 def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service]:
-    if not settings.policy.count_nodo_cost:
-        return []
-    return [Price(engine, runtime.gateway, runtime.client_id, settings.nodo.installation.per_nanoerg)]
+    nodo = settings.nodo.installation
+    database, debt = nodo.database if settings.nodo.folder else None, nodo.allows_debt
+    price = Price(engine, runtime.gateway, runtime.client_id, nodo.rate, database=database, allows_debt=debt)
+    return [price]
 
 
 def _rate(settings: Settings, engine: Engine) -> Rate:
@@ -253,15 +265,21 @@ def _payout(settings: Settings) -> bytes | None:
     return bytes(Address(address).ergo_tree()) if address else None
 
 
-async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) -> Runtime:
+async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack, patience: Patience) -> Runtime:
     """The gateway, with the client id that it gave us once and for all."""
     nodo, given = settings.nodo.installation, settings.nodo
     address = required(nodo.gateway, "nodo.gateway")
     gateway = await stack.enter_async_context(
-        GatewayClient(address, security=given.security, peer_id=given.peer_id, hash_algorithm=nodo.hash_algorithm)
+        GatewayClient(
+            address,
+            security=given.security,
+            peer_id=given.peer_id,
+            hash_algorithm=nodo.hash_algorithm,
+            gate=Gate.below(nodo.gate),
+        )
     )
     kept = engine.journal.meta().get(GATEWAY_CLIENT)
-    client_id = await gateway.client_id(kept)
+    client_id = await patience.until("nodo", lambda: _client_id(gateway, kept))
     if client_id != kept:
         engine.journal.remember(GATEWAY_CLIENT, client_id)
     # Of its own: a service's instance must see no cookie or header of another conversation.
@@ -276,7 +294,19 @@ async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack) ->
         settings.policy.max_output,
         SECONDS_PER_BLOCK[settings.chain.network],
         _adapters(settings, gateway, session),
+        still_there=_still_there(settings),
     )
+
+
+async def _client_id(gateway: GatewayClient, kept: str | None) -> str:
+    """Our client id at nodo. With one that nodo gave before, a nodo that is away keeps nobody from what is owed on the chain."""
+    try:
+        return await gateway.client_id(kept)
+    except (Unreachable, TooSlow) as error:
+        if kept is None:
+            raise
+        log.warning("nodo is away; its old client id is used", reason=one_line(error))
+        return kept
 
 
 def _adapters(settings: Settings, gateway: GatewayClient, session: aiohttp.ClientSession) -> dict[str, Adapter]:
@@ -294,6 +324,17 @@ def _adapters(settings: Settings, gateway: GatewayClient, session: aiohttp.Clien
             raise ConfigError("services: adapter 'container' needs the extra aihd[docker]") from None
         adapters["container"] = ContainerAdapter(engine)
     return adapters
+
+
+def _still_there(settings: Settings) -> StillThere | None:
+    """What asks nodo's Docker engine for an instance's container, if one is configured and its SDK is here."""
+    if settings.nodo.docker is None:
+        return None
+    try:
+        from aihd.execution.engine import asking
+    except ImportError:
+        raise ConfigError("nodo.docker needs the extra aihd[docker]") from None
+    return asking(settings.nodo.docker)
 
 
 async def _open_doors(settings: Settings, engine: Engine, report: Report, stack: AsyncExitStack) -> None:
@@ -319,19 +360,19 @@ class _Signals:
     """Counts TERM and INT."""
 
     def __init__(self) -> None:
-        self._first, self._second = asyncio.Event(), asyncio.Event()
+        self.first, self._second = asyncio.Event(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._told)
 
     def _told(self) -> None:
-        (self._second if self._first.is_set() else self._first).set()
+        (self._second if self.first.is_set() else self.first).set()
 
     @property
     def any(self) -> bool:
-        return self._first.is_set()
+        return self.first.is_set()
 
     async def once(self) -> None:
-        await self._first.wait()
+        await self.first.wait()
 
     async def twice(self) -> None:
         await self._second.wait()

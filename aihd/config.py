@@ -11,8 +11,10 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +35,7 @@ from aihd.config_values import (
     HostPort,
     Network,
     PeerNames,
+    Prices,
     Section,
     Size,
     TcpAddress,
@@ -42,15 +45,20 @@ from aihd.config_values import (
     Whole,
     items,
 )
+from aihd.core.assets import Asset as AssetValue
+from aihd.core.task import Limits
 from aihd.errors import ConfigError
 from aihd.execution.template import Template, read_template
 from aihd.nodo.discovery import Installation, assumed, discover
+from aihd.nodo.pricing import Per, Rate
 from aihd.protocol.opinion import CELAUT_NODE_TYPE
-from aihd.protocol.units import NanoErg, format_erg
+from aihd.protocol.units import NanoErg, Quantity, format_erg, parse_quantity
 from aihd.resources import resource
 
 DEFAULT_FILE = Path("/etc/aihd/aihd.toml")
 MAX_OPEN_TASKS = 48  # ids that fit into a bond box
+KNOWN_ASSETS = {"SigUSD": ("03faf2cb329f2e90d6d23b58d91bbb6c046aa143261cc21f52fbe2824bfcbf04", 2)}
+"""Id and decimals of tokens of mainnet."""
 _MAINNET_EXPLORER = "https://api.ergoplatform.com"
 _ENV_PREFIX = "AIHD_"
 _SECRET = re.compile(r"mnemonic|password|passphrase|secret|seed|api_?key|private_?key")
@@ -111,6 +119,7 @@ class Nodo(Section):
     peers: PeerNames = ()
     templates: Annotated[tuple[File, ...], BeforeValidator(items)] = ()
     docker: Annotated[str, Field(pattern=r"^(unix|tcp|ssh)://\S+$")] | None = None
+    units_per_erg: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}(\.\d+)?(e\d{1,3})?$")] | None = None
 
     @property
     def peer_ids(self) -> Mapping[str, str]:
@@ -129,6 +138,8 @@ class Nodo(Section):
             )
         if self.database is not None:
             found = replace(found, database=self.database)
+        if self.units_per_erg is not None:
+            found = replace(found, rate=Rate(Fraction(Decimal(self.units_per_erg)), Per.ERG))
         if "gateway" in given or found.port is None:
             found = replace(found, host=self.gateway.host, port=self.gateway.port)
         return found
@@ -161,10 +172,13 @@ class Reputation(Section):
 class Policy(Section):
     """What is accepted; whatever no rule accepts is declined."""
 
-    min_payment: Amount = NanoErg(10_000_000)
+    min_payment: Prices = (parse_quantity("0.01 ERG"),)
     min_profit: Amount = NanoErg(0)
     count_nodo_cost: bool = True
     min_client_score: Annotated[float, Field(ge=-1, le=1)] | None = None
+    max_holdback: Annotated[float, Field(ge=0, le=100)] = 100.0
+    max_holdback_of_strangers: Annotated[float, Field(ge=0, le=100)] = 100.0
+    stranger_below: Annotated[float, Field(ge=-1, le=1)] = 0.0
     max_open_tasks: Annotated[Whole, Field(ge=1, le=MAX_OPEN_TASKS)] = 4
     claim_margin_blocks: Annotated[Whole, Field(ge=0)] = 10
     release_margin_blocks: Annotated[Whole, Field(ge=1)] = 5
@@ -175,6 +189,38 @@ class Policy(Section):
     def min_client_standing(self) -> int | None:
         """`min_client_score` in units of 10^-9, as scores are counted."""
         return None if self.min_client_score is None else round(self.min_client_score * 10**9)
+
+    @property
+    def holdback_by_standing(self) -> tuple[tuple[int, int], ...]:
+        """Rows of least standing, in units of 10^-9, and the most basis points that may be held back."""
+        known = round(self.stranger_below * 10**9)
+        return (-(10**9), round(self.max_holdback_of_strangers * 100)), (known, round(self.max_holdback * 100))
+
+
+class Asset(Section):
+    """One table of [[assets]]: a token that payments may be in. One that is known needs neither id nor decimals."""
+
+    name: Annotated[str, Field(pattern="^[A-Za-z]{1,20}$")]
+    id: TokenId | None = None
+    decimals: Annotated[Whole, Field(ge=0, le=18)] | None = None
+    max_worth: Amount
+
+    @model_validator(mode="after")
+    def _known_or_told(self) -> Self:
+        if self.name.upper() in ("ERG", "NANOERG"):
+            raise ValueError("name is 'ERG', which is no token")
+        if self.name not in KNOWN_ASSETS and (self.id is None or self.decimals is None):
+            raise ValueError(f"{self.name} needs id and decimals; known without them: {', '.join(KNOWN_ASSETS)}")
+        return self
+
+    @property
+    def token(self) -> bytes:
+        return bytes.fromhex(self.id or KNOWN_ASSETS[self.name][0])
+
+    @property
+    def places(self) -> int:
+        """Its decimals."""
+        return KNOWN_ASSETS[self.name][1] if self.decimals is None else self.decimals
 
 
 Service = Template
@@ -199,6 +245,7 @@ class Ops(Section):
 
     listen: TcpAddress = HostPort("127.0.0.1", 9464)
     data_dir: File = Path("/var/lib/aihd")
+    stop_within: Duration = 240.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
 
@@ -215,6 +262,7 @@ class Settings(BaseSettings):
     reputation: Reputation = Reputation()
     policy: Policy = Policy()
     services: Annotated[tuple[Service, ...], BeforeValidator(items)] = ()
+    assets: Annotated[tuple[Asset, ...], BeforeValidator(items)] = ()
     bond: Bond = Bond()
     exchange: Exchange = Exchange()
     ops: Ops = Ops()
@@ -257,10 +305,61 @@ class Settings(BaseSettings):
             raise ValueError(f"services: {', '.join(twice)} is listed twice")
         return self
 
+    @model_validator(mode="after")
+    def _assets_differ(self) -> Self:
+        for what, values in (("name", [a.name for a in self.assets]), ("id", [a.token.hex() for a in self.assets])):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"assets: {what} {twice[0]} is listed twice")
+        for asset in self.assets:
+            if self.chain.network != "mainnet" and asset.id is None:
+                raise ValueError(f"assets: {asset.name} needs an id, since chain.network is {self.chain.network!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _prices_in_known_units(self) -> Self:
+        self.prices(self.policy.min_payment, "policy.min_payment")
+        for service in self.services:
+            self.prices(service.min_payment or (), f"services: min_payment of {service.name or service.hash}")
+        return self
+
+    @property
+    def asset_names(self) -> dict[bytes, AssetValue]:
+        """The tokens that payments may be in, by id."""
+        return {
+            asset.token: AssetValue(name=asset.name, decimals=asset.places, max_worth=asset.max_worth)
+            for asset in self.assets
+        }
+
+    def prices(self, prices: Iterable[Quantity], key: str) -> dict[bytes | None, int]:
+        """Prices by asset, None standing for ERG, in smallest units; ValueError names `key` where a unit is not known."""
+        return dict(self.amount_of(price, key) for price in prices)
+
+    def amount_of(self, quantity: Quantity, key: str) -> tuple[bytes | None, int]:
+        """The asset of a quantity (None for ERG) and how many of its smallest unit; ValueError names `key`."""
+        scale = {"erg": 9, "nanoerg": 0}.get(quantity.unit.lower())
+        if scale is not None:
+            return None, quantity.smallest(scale)
+        asset = next((asset for asset in self.assets if asset.name == quantity.unit), None)
+        if asset is None:
+            names = ", ".join(["ERG", *(asset.name for asset in self.assets)])
+            raise ValueError(f"{key}: {quantity} is in a unit that no table of [[assets]] names; known are {names}")
+        return asset.token, quantity.smallest(asset.places)
+
     @cached_property
     def offered(self) -> tuple[Service, ...]:
         """Every service that may be run for money: those listed here, and those of template files. ConfigError for a file that is wrong."""
         return (*self.services, *map(read_template, self.nodo.templates))
+
+    @property
+    def margins(self) -> Limits:
+        """Blocks of margin, as the task table counts them: a release is final before anybody could time the task out."""
+        rules, depth = self.policy, self.chain.final_depth
+        return Limits(
+            final_depth=depth,
+            claim_margin=rules.claim_margin_blocks,
+            release_margin=depth + rules.release_margin_blocks,
+        )
 
     @property
     def data_dir(self) -> Path:

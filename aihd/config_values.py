@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from ergo_lib_python.chain import Address
@@ -17,11 +18,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Pla
 
 from aihd.protocol.units import (
     NanoErg,
+    Quantity,
     format_duration,
     format_erg,
     format_size,
     parse_duration,
     parse_erg,
+    parse_quantity,
     parse_size,
 )
 
@@ -90,6 +93,18 @@ def _payable(amount: NanoErg) -> NanoErg:
     return amount
 
 
+def _prices(value: object) -> object:
+    """One price, or a list of prices in different units."""
+    texts = value if isinstance(value, list | tuple) else items(value)
+    prices = tuple(
+        price if isinstance(price, Quantity) else parse_quantity(price) for price in cast("Iterable[object]", texts)
+    )
+    units = [price.unit for price in prices]
+    if not prices or len(set(units)) < len(units):
+        raise ValueError('should be one price for each unit, for example ["0.05 ERG", "0.10 SigUSD"]')
+    return prices
+
+
 def _positive(seconds: float) -> float:
     if seconds <= 0:
         raise ValueError("should be longer than nothing")
@@ -135,6 +150,9 @@ class Section(BaseModel):
 
 
 Amount = Annotated[NanoErg, BeforeValidator(parse_erg), PlainSerializer(format_erg)]
+Prices = Annotated[
+    tuple[Quantity, ...], BeforeValidator(_prices), PlainSerializer(lambda prices: [str(price) for price in prices])
+]
 Fee = Annotated[Amount, AfterValidator(_payable)]
 Duration = Annotated[
     float, BeforeValidator(parse_duration), AfterValidator(_positive), PlainSerializer(format_duration)

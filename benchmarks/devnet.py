@@ -13,7 +13,7 @@ import aiohttp
 
 from aihd.devnet import Devnet
 from aihd.devnet.account import Account
-from aihd.devnet.blocks import Block, make_block
+from aihd.devnet.blocks import Block, Making, make_block
 from aihd.devnet.chain import GENESIS_TIME, Chain, Saved
 from aihd.devnet.snapshot import write_snapshot
 from aihd.devnet.views import BoxView, TxView
@@ -81,7 +81,7 @@ def _blocks(parent: Block, tree: str, source: BoxView) -> Iterator[Block]:
         )
         spent = (source.box_id,) if number == 0 else (f"{number * PER_BLOCK:064x}",)
         view = TxView(raw * PER_BLOCK, tx_id, spent, (), outputs, 0)
-        parent = make_block(parent, [view], GENESIS_TIME + parent.height, b"")
+        parent = make_block(parent, [view], Making(timestamp=GENESIS_TIME + parent.height, salt=b""))
         yield parent
 
 

@@ -27,7 +27,7 @@ from aihd.core import policy
 from aihd.core.signing import Spending, Spent
 from aihd.core.task import Limits
 from aihd.devnet import Devnet
-from aihd.devnet.blocks import make_block
+from aihd.devnet.blocks import Making, make_block
 from aihd.devnet.chain import GENESIS_TIME
 from aihd.devnet.views import view_transaction
 from aihd.execution.content import ContentStore
@@ -83,7 +83,7 @@ class Place:
         for number, coin in enumerate(coins):
             plan = self._posts(coin, number * PER_BLOCK, PER_BLOCK, market)
             tx = view_transaction(Transaction.from_unsigned_tx(plan.unsigned(), [b""] * len(plan.inputs)))
-            blocks.append(make_block(blocks[-1], [tx], GENESIS_TIME + len(blocks), b""))
+            blocks.append(make_block(blocks[-1], [tx], Making(timestamp=GENESIS_TIME + len(blocks), salt=b"")))
         self.chain.restore(replace(saved, blocks=tuple(blocks)))
 
     def post(self, number: int) -> None:

@@ -2,7 +2,7 @@
   // FailureReceipt: a node's admission that it could not run a task, published in the transaction that gave the client the money back.
   //
   // Promise   It stays until RECEIPT_RETENTION blocks have passed; then the node that made it may take its value back.
-  // Tokens    (task id, 2)
+  // Tokens    (task id, 1)
   // Registers R4 Coll[Byte] task id   R5 Coll[Byte] node key (33)   R6 Int failure type   R7 Coll[Byte] evidence hash
   //           R8 Long height   R9 Coll[Byte] node_sig
   // Paths     reclaim INPUTS (any) OUTPUTS (any) node; the task token is burned

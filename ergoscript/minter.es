@@ -3,13 +3,16 @@
   //
   // Promise   A bond token leaves only into a bond whose counters are zero, so the counters of a box that holds one can be believed.
   // Tokens    (BOND_TOKEN, supply)
-  // Paths     bond INPUTS (minter, wallet...) OUTPUTS (minter, bond, ...) anybody who funds it
+  // Paths     bond INPUTS (minter, wallet...) OUTPUTS (minter, bond, ...) anybody who funds it, until the market ends
   val next     = OUTPUTS(0)
   val bond     = OUTPUTS(1)
   val counters = bond.R5[Coll[Long]].get
   val born     = counters(6)
   val activity = bond.R7[Int].get
+  val key      = bond.R4[SigmaProp].get.propBytes
   sigmaProp(
+    // A box that nobody touches for four years can be taken as storage rent, tokens and all: long before that nothing relies on a bond.
+    HEIGHT.toLong <= EXPIRY &&
     next.propositionBytes == SELF.propositionBytes &&
     next.value >= SELF.value &&
     // No registers (they are dense, so no R4 means none): nothing to pad the box with, nothing to pose with.
@@ -17,8 +20,9 @@
     next.tokens == Coll((BOND_TOKEN, SELF.tokens(0)._2 - 1L)) &&
     blake2b256(bond.propositionBytes) == BOND_HASH &&
     bond.tokens == Coll((BOND_TOKEN, 1L)) &&
-    // 36 bytes: a single public key. Anything longer could fill the box.
-    bond.R4[SigmaProp].get.propBytes.size == 36 &&
+    // A single public key, by form and size: else nobody could sign for the bond, or anybody, or the key could fill the box.
+    key.size == 36 &&
+    key.slice(0, 3) == KEY_PREFIX &&
     counters == Coll(counters(0), 0L, 0L, 0L, 0L, 0L, born) &&
     counters(0) > 0L &&
     counters(0) <= bond.value - BOND_RESERVE &&

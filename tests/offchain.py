@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
+from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.transaction import Transaction, TxId
+from mnemonic import Mnemonic
 
 from aihd.chain.contracts import make_deployment
 from aihd.chain.signer import Signer
@@ -22,7 +23,7 @@ from aihd.core.signing import Permit, Spending, Spent
 from aihd.protocol import plans
 from aihd.protocol.box import box_of
 from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, Minter, On, Rating, Receipt, TaskEscrow, tokens_of
-from aihd.protocol.constants import VERSION
+from aihd.protocol.constants import MARKET_LIFE, SETTLE_GRACE
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.hashes import receipt_cid
@@ -80,6 +81,11 @@ def signer(name: str) -> Signer:
     return Signer(f"the key of {name}")
 
 
+def mnemonic_of(name: str) -> str:
+    """12 words that are the same in every run."""
+    return Mnemonic("english").to_mnemonic(digest("words", name)[:16])
+
+
 FREE: Final = Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT)
 
 
@@ -100,9 +106,10 @@ def sign(
     return owner.sign(plan, newest_first, PARAMETERS, permit=allowed, spent=Spent(0, 0))
 
 
-def coin(owner: bytes, value: int, seed: str, tokens: Any = None, height: int = 900) -> ErgoBox:
-    """A box of `value` nanoERG under the tree `owner`, from a transaction named by `seed`."""
-    candidate = ErgoBoxCandidate(value=value, script=parse_tree(owner), creation_height=height, tokens=tokens)
+def coin(owner: bytes, value: int, seed: str, tokens: Sequence[tuple[bytes, int]] = (), height: int = 900) -> ErgoBox:
+    """A box of `value` nanoERG and `tokens` under the tree `owner`, from a transaction named by `seed`."""
+    held = [Token(TokenId(token), amount) for token, amount in tokens] or None
+    candidate = ErgoBoxCandidate(value=value, script=parse_tree(owner), creation_height=height, tokens=held)
     return ErgoBox.from_box_candidate(candidate, TxId(digest("coin", seed).hex()), 0)
 
 
@@ -131,9 +138,14 @@ class Story:
             for number in range(2):
                 box = coin(owner.tree, 50 * ERG, f"{owner!r} {number}")
                 self.known[str(box.box_id)] = Known(box, 900)
+        self.asset = digest("asset")
+        paid_in = coin(self.client.tree, ERG, "assets", ((self.asset, 1_000_000),))
+        self.known[str(paid_in.box_id)] = Known(paid_in, 900)
         token = bytes(self.funds(self.deployer).boxes[0].box_id)
         self.treasury = signer(treasury).tree
-        self.deployment = make_deployment(network="devnet", bond_token=token, treasury=self.treasury)
+        self.deployment = make_deployment(
+            network="devnet", bond_token=token, treasury=self.treasury, expiry=START + MARKET_LIFE
+        )
         made = self.run(plans.deploy(self.market, self.funds(self.deployer)), self.deployer)
         minter = self.deployment.read(Minter, made[0])
         plan = plans.open_bond(
@@ -188,10 +200,20 @@ class Story:
     # -- the steps
 
     def terms(self, payment: int = ERG, **changes: Any) -> TaskEscrow:
-        terms = TaskEscrow(
-            SERVICE, COMMITMENT, payment, 0, self.tip + 40, 60, 0, 1, VERSION, self.client.public_key, "", ()
-        )
-        return replace(terms, **changes)
+        """A task that is worth its payment unless `worth` is among the changes, as it is where `asset` is."""
+        terms: dict[str, Any] = {
+            "service_hash": SERVICE,
+            "input_commitment": COMMITMENT,
+            "worth": payment,
+            "min_reputation": 0,
+            "claim_deadline": self.tip + 40,
+            "exec_window": 60,
+            "selection_window": 0,
+            "selection_difficulty": 1,
+            "client": self.client.public_key,
+            **changes,
+        }
+        return TaskEscrow(payment=payment, **terms)
 
     def post(self, payment: int = ERG, **changes: Any) -> On[TaskEscrow]:
         plan = plans.post(self.market, self.terms(payment, **changes), self.funds(self.client))
@@ -204,18 +226,17 @@ class Story:
         self.bond = self.deployment.read(Bond, made[0])
         return self.deployment.read(ClaimedTask, made[1])
 
-    def release(self, claimed: On[ClaimedTask]) -> tuple[On[Receipt], On[Rating]]:
+    def release(self, claimed: On[ClaimedTask], funds: Funds | None = None) -> tuple[On[Receipt], On[Rating]]:
         receipt = plans.receipt_for(claimed, OUTPUT, PARAMS, b"signature", receipt_cid(b"document"))
-        made = self.run(plans.release(self.market, claimed, self.bond, receipt, self.funds(self.node)), self.node)
-        self.bond = self.deployment.read(Bond, made[0])
-        return self.deployment.read(Receipt, made[1]), self.deployment.read(Rating, made[2])
+        plan = plans.release(self.market, claimed, receipt, funds or self.funds(self.node))
+        made = self.run(plan, self.node)
+        return self.deployment.read(Receipt, made[0]), self.deployment.read(Rating, made[1])
 
-    def fail(self, claimed: On[ClaimedTask]) -> On[FailureReceipt]:
+    def fail(self, claimed: On[ClaimedTask]) -> tuple[On[FailureReceipt], On[Rating]]:
         task_id = plans.task_id_of(claimed)
         failure = FailureReceipt(task_id, self.node.public_key, 1, digest("why"), self.height, b"signature")
-        made = self.run(plans.fail(self.market, claimed, self.bond, failure, self.funds(self.node)), self.node)
-        self.bond = self.deployment.read(Bond, made[0])
-        return self.deployment.read(FailureReceipt, made[1])
+        made = self.run(plans.fail(self.market, claimed, failure, self.funds(self.node)), self.node)
+        return self.deployment.read(FailureReceipt, made[0]), self.deployment.read(Rating, made[1])
 
     def timeout(self, claimed: On[ClaimedTask]) -> None:
         self.tip = max(self.tip, claimed.content.exec_deadline)
@@ -231,9 +252,14 @@ class Story:
         plan = plans.reveal(self.market, rating, side, mark, digest("salt", side), self.funds(self._of(side)))
         return self.deployment.read(Rating, self.run(plan, self._of(side))[0])
 
-    def settle(self, rating: On[Rating]) -> None:
-        made = self.run(plans.settle(self.market, rating, self.bond, self.funds(self.stranger)), self.stranger)
+    def settle(self, rating: On[Rating], by: Signer | None = None) -> list[ErgoBox]:
+        """By a stranger, as soon as anybody may; or by the node, when it is asked to: what came out after the bond."""
+        settler = by or self.stranger
+        if settler is self.stranger:
+            self.tip = max(self.tip, rating.content.reveal_deadline + SETTLE_GRACE)
+        made = self.run(plans.settle(self.market, rating, self.bond, self.funds(settler)), settler)
         self.bond = self.deployment.read(Bond, made[0])
+        return made[1:]
 
     def _of(self, side: Side) -> Signer:
         return self.client if side is Side.CLIENT else self.node

@@ -11,11 +11,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import structlog
 from ergo_lib_python.wallet import DerivationPath, ExtSecretKey
+from mnemonic import Mnemonic
 from offchain import ERG, FEE, PARAMETERS, Story, coin, headers
 
 from aihd.chain.mnemonic import FORMAT, new_mnemonic, read_mnemonic, write_mnemonic
@@ -81,8 +83,14 @@ def _broken_files(vault: Vault) -> Iterator[Callable[[], object]]:
     short = vault.plain.with_name("short")
     write_mnemonic(short, vault.words.rsplit(" ", 1)[0], None)
     yield lambda: read_mnemonic(short, None)
-    bad = vault.plain.with_name("checksum")
-    write_mnemonic(bad, " ".join([*vault.words.split()[:-1], "zzzz"]), None)
+    bad = vault.plain.with_name("mistyped")
+    words = vault.words.split()
+    turned = ([*words[n:], *words[:n]] for n in range(1, 24))
+    exchanged = next(typed for typed in turned if not Mnemonic("english").check(" ".join(typed)))
+    for number, typed in enumerate(([*words[:-1], "zzzz"], [words[0].title(), *words[1:]], exchanged)):
+        mistyped = bad.with_name(f"mistyped {number}")
+        write_mnemonic(mistyped, " ".join(typed), None)
+        yield partial(read_mnemonic, mistyped, None)
     open_to_all = vault.plain.with_name("open")
     write_mnemonic(open_to_all, vault.words, None)
     open_to_all.chmod(0o644)
@@ -105,7 +113,7 @@ def test_mnemonic__when__its_file_is_wrong_in_any_way__then__no_error_shows_it(v
         with pytest.raises(ConfigError) as caught:
             call()
         errors.append(shown(caught.value))
-    assert len(errors) == 12
+    assert len(errors) == 15
     assert vault.found_in("\n".join(errors)) == []
 
 

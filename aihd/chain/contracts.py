@@ -37,6 +37,7 @@ class DeploymentFile(BaseModel):
     genesis_id: str = Field(pattern="^[0-9a-f]{64}$", description="id of the chain's first block")
     bond_token: str = Field(pattern="^[0-9a-f]{64}$")
     treasury: str = Field(pattern="^[0-9a-f]+$", description="ErgoTree that receives fees")
+    expiry: int = Field(gt=0, description="last height at which a bond may be opened or a task claimed")
     id: str = Field(pattern="^[0-9a-f]{64}$", description="hash over all scripts, as a check")
 
 
@@ -70,10 +71,11 @@ def compile_guard(appkit: Appkit, guard: Guard) -> Template:
 
 
 def _environment() -> dict[str, Constant]:
-    env = {name: Constant(slot_marker(name)) for name in SLOT_NAMES}
+    env = {name: slot_marker(name) for name in SLOT_NAMES}
     env.update({name: Constant.from_i32(getattr(constants, name)) for name in constants.GUARD_INTS})
     env.update({name: Constant.from_i64(getattr(constants, name)) for name in constants.GUARD_LONGS})
     env.update({name: Constant.from_i256(getattr(constants, name)) for name in constants.GUARD_BIGINTS})
+    env.update({name: Constant(getattr(constants, name)) for name in constants.GUARD_BYTES})
     return env
 
 
@@ -105,8 +107,8 @@ def differences(appkit: Appkit) -> list[Difference]:
     ]
 
 
-def make_deployment(*, network: str, bond_token: bytes, treasury: bytes) -> Deployment:
-    return Deployment.make(templates(), network=network, bond_token=bond_token, treasury=treasury)
+def make_deployment(*, network: str, bond_token: bytes, treasury: bytes, expiry: int) -> Deployment:
+    return Deployment.make(templates(), network=network, bond_token=bond_token, treasury=treasury, expiry=expiry)
 
 
 def describe(deployment: Deployment) -> dict[str, Any]:
@@ -129,6 +131,7 @@ def describe(deployment: Deployment) -> dict[str, Any]:
         "network": deployment.network,
         "bond_token": deployment.bond_token.hex(),
         "treasury": address_of(deployment.treasury, prefix),
+        "expiry": deployment.expiry,
         "guards": guards,
     }
 
@@ -140,6 +143,7 @@ def write_deployment(path: Path, deployment: Deployment, genesis_id: str) -> Non
         genesis_id=genesis_id,
         bond_token=deployment.bond_token.hex(),
         treasury=deployment.treasury.hex(),
+        expiry=deployment.expiry,
         id=deployment.id,
     )
     path.write_text(record.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -159,6 +163,7 @@ def load_deployment(path: Path) -> tuple[Deployment, DeploymentFile]:
         network=record.network,
         bond_token=bytes.fromhex(record.bond_token),
         treasury=bytes.fromhex(record.treasury),
+        expiry=record.expiry,
     )
     if deployment.id != record.id:
         raise ConfigError(

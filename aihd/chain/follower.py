@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -466,13 +466,17 @@ class Follower(ChainView):
         return self._known.unspent(tree)
 
     async def situation(
-        self, tree: bytes, fee: int, unconfirmed: Iterable[tuple[Transaction, int | None]] = ()
+        self,
+        tree: bytes,
+        fee: int,
+        unconfirmed: Iterable[tuple[Transaction, int | None]] = (),
+        claims: Collection[str] = (),
     ) -> Situation:
         index = self._known
         assert self._tip is not None
         overlay = Overlay(tx for tx, height in unconfirmed if not self._shows(index, str(tx.id), height))
         bonds = await self.bonds(overlay)
-        return self._situation(self._tip, overlay.apply(index.unspent(tree), tree), bonds, tree, fee)
+        return self._situation(self._tip, overlay.apply(index.unspent(tree), tree), bonds, tree, fee, claims=claims)
 
     def _shows(self, index: Index, tx_id: str, height: int | None) -> bool:
         """Whether the effect of a transaction, mined at `height` as far as the journal knows, is in the index."""

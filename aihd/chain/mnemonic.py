@@ -1,6 +1,7 @@
 """The mnemonic on disk: plain words in a file that only its owner can read, or encrypted with a password from a second file.
 
-Encryption is scrypt and ChaCha20-Poly1305 of the `cryptography` package. Nothing of words or password is ever part of an error.
+Encryption is scrypt and ChaCha20-Poly1305 of the `cryptography` package. Nothing of words or password is ever part of an error, but for a
+word that belongs to no mnemonic. Words are checked wherever they come from: a mistyped one would silently be another wallet.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import unicodedata
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from ergo_lib_python.wallet import MnemonicGenerator
+from mnemonic import Mnemonic
 
 from aihd.errors import ConfigError
 from aihd.ops.secret_file import read_secret
@@ -32,7 +36,10 @@ def new_mnemonic() -> str:
 
 
 def read_mnemonic(path: Path, password_file: Path | None) -> str:
-    """The words in a file, decrypted if need be. ConfigError names the file and what is wrong with it, never what is in it."""
+    """The words in a file, decrypted if need be, in the form that keys are made from.
+
+    ConfigError names the file and what is wrong with it: the number of words, the one that is in no list, the checksum.
+    """
     text = read_secret(path, KEY)
     if text.startswith("{"):
         if password_file is None:
@@ -40,10 +47,44 @@ def read_mnemonic(path: Path, password_file: Path | None) -> str:
         text = _decrypt(path, text, read_secret(password_file, "wallet.password_file"))
     elif password_file is not None:
         raise ConfigError(f"{KEY} = {path} is not encrypted, but wallet.password_file is set: run aihd wallet encrypt")
-    words = text.split()
+    return checked(text, f"{KEY} = {path}")
+
+
+def checked(text: str, where: str) -> str:
+    """The words of a mnemonic (BIP-39, any of its languages) with one space between them, in Unicode form NFKD; errors as above."""
+    words = unicodedata.normalize("NFKD", text.removeprefix("\ufeff")).split()
     if len(words) not in WORDS:
-        raise ConfigError(f"{KEY} = {path} holds {len(words)} words, a mnemonic has {', '.join(map(str, WORDS))}")
+        raise ConfigError(f"{where} holds {len(words)} words, a mnemonic has {', '.join(map(str, WORDS))}")
+    lists = {language: (Mnemonic(language, _list(language)), set(_list(language))) for language in _languages()}
+    known = {language: sum(word in those for word in words) for language, (_, those) in lists.items()}
+    most = max(known.values())
+    if most < len(words):
+        raise ConfigError(f"{where}: {_wrong(words, max(known, key=lambda language: known[language]))}")
+    if not any(lists[language][0].check(" ".join(words)) for language, count in known.items() if count == most):
+        raise ConfigError(
+            f"{where} holds words of a mnemonic whose checksum does not fit: one is another word, or two are exchanged"
+        )
     return " ".join(words)
+
+
+def _wrong(words: list[str], language: str) -> str:
+    """The first word that is in no list, and where it stands: no other word is shown."""
+    those = set(_list(language))
+    places = [place for place, word in enumerate(words, start=1) if word not in those]
+    word = words[places[0] - 1]
+    others = f" ({len(places) - 1} more are not, either)" if len(places) > 1 else ""
+    right = "write it in lower case" if word.lower() in those else "see how it is spelt in your copy"
+    return f"word {places[0]}, {word[:20]!r}, is none of the {language.replace('_', ' ')} list{others}: {right}"
+
+
+def _languages() -> list[str]:
+    return sorted(Mnemonic.list_languages(), key=lambda language: (language != "english", language))
+
+
+@cache
+def _list(language: str) -> list[str]:
+    """The 2048 words of a language as they are compared: the package has some of them in another Unicode form."""
+    return [unicodedata.normalize("NFKD", word) for word in Mnemonic(language).wordlist]
 
 
 def write_mnemonic(path: Path, words: str, password: str | None) -> None:

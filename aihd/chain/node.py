@@ -85,7 +85,7 @@ class Answer(StrEnum):
     UNKNOWN = "unknown"  # no verdict: it may or may not have arrived
 
 
-# Texts change between versions, so parts of them are matched; the first hit counts.
+# Texts change between versions, so parts of them are matched; the first hit counts. What stands here was heard from nodes of version 6.0.4.
 _ANSWERS: Final = (
     ("already in the mempool", Answer.KNOWN),
     ("Double spending attempt", Answer.DOUBLE_SPEND),
@@ -95,12 +95,24 @@ _ANSWERS: Final = (
     ("Min fee not met", Answer.FEE),
     ("the mempool is full", Answer.FEE),
     ("being full", Answer.FEE),
+    ("not exceeding block height", Answer.UNKNOWN),  # a node that has fallen behind says so of what is valid elsewhere
     ("Scripts of all transaction inputs should pass verification", Answer.REFUSED),
     ("minValuePerByte", Answer.REFUSED),
     ("creation height", Answer.REFUSED),
     ("creationHeight", Answer.REFUSED),
     ("too large size", Answer.REFUSED),
     ("cost exceeds limit", Answer.REFUSED),
+    ("too high cost", Answer.REFUSED),
+    ("maxBlockCost", Answer.REFUSED),
+    ("Amount of Ergs in inputs should be equal", Answer.REFUSED),
+    ("should not exceed", Answer.REFUSED),  # amounts of tokens, sums, sizes, counts
+    ("should not be negative", Answer.REFUSED),
+    ("should be positive", Answer.REFUSED),
+    ("no duplicate inputs", Answer.REFUSED),
+    ("should have at least one", Answer.REFUSED),
+    ("EIP-27", Answer.REFUSED),
+    ("The request content was malformed", Answer.REFUSED),
+    ("Can not parse transaction bytes", Answer.REFUSED),
 )
 
 

@@ -34,7 +34,7 @@ class SigningError(AihdError):
 
 
 class Signer:
-    """One key, at m/44'/429'/0'/0/0 of a mnemonic."""
+    """One key, at m/44'/429'/0'/0/0 of a mnemonic. Whoever takes words from a person has them checked first (`from_file` does)."""
 
     def __init__(self, mnemonic: str) -> None:
         secret = ExtSecretKey.from_mnemonic(mnemonic, "").derive(DerivationPath(0, [0])).secret_key()

@@ -82,7 +82,7 @@ class Submitter:
 
     async def _situation(self, fee: int, without: Collection[str]) -> Situation:
         live = [(self._tx(r), r.height) for r in self._journal.live() if r.id not in without]
-        return await self._view.situation(self._signer.tree, fee, live)
+        return await self._view.situation(self._signer.tree, fee, live, self._journal.claims_at_work())
 
     def _tx(self, record: TxRecord) -> Transaction:
         """Its transaction, parsed once while it is live: every situation asks for all of them."""

@@ -5,7 +5,7 @@ The explorer finds, the node confirms. A box is always rebuilt from its bytes, s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -22,10 +22,11 @@ from aihd.errors import ConfigError, DependencyError
 from aihd.protocol.box import Box
 from aihd.protocol.boxes import Bond, Content, Minter, On, TaskEscrow
 from aihd.protocol.codec import BoxError
+from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.deployment import Deployment, Guard
-from aihd.protocol.funding import Funds
+from aihd.protocol.funding import MAX_COST, MIN_VALUE_PER_BYTE, SMALLEST_MAX_COST, Funds
 from aihd.protocol.headers import Head
-from aihd.protocol.plans import BOND_SUPPLY, Market
+from aihd.protocol.plans import BOND_SUPPLY, Market, is_reserve_of
 from aihd.protocol.selection import HeaderRef
 from aihd.protocol.trees import prefix_of
 
@@ -64,6 +65,7 @@ class Situation:
     market: Market
     funds: Funds
     bond: On[Bond] | None
+    reserved: tuple[ErgoBox, ...] = ()  # wallet boxes that only the end of a claimed task may spend
 
 
 class ChainView:
@@ -106,6 +108,12 @@ class ChainView:
             raise ConfigError(
                 f"chain.deployment: {issued.amount} bond tokens were minted and {held} of them are in the first minter, "
                 f"expected {BOND_SUPPLY}: whoever founded this market can forge bonds"
+            )
+        oldest = self.deployment.expiry - MARKET_LIFE
+        if first.box.creation_height < oldest:
+            raise ConfigError(
+                f"chain.deployment: its minter was made at height {first.box.creation_height}, a market that ends at "
+                f"{self.deployment.expiry} has none older than {oldest}: its bond tokens could be taken as storage rent while it lasts"
             )
 
     async def tip(self) -> Tip:
@@ -175,12 +183,17 @@ class ChainView:
         return placed[0] if placed else None
 
     async def situation(
-        self, tree: bytes, fee: int, unconfirmed: Iterable[tuple[Transaction, int | None]] = ()
+        self,
+        tree: bytes,
+        fee: int,
+        unconfirmed: Iterable[tuple[Transaction, int | None]] = (),
+        claims: Collection[str] = (),
     ) -> Situation:
         """What the wallet under `tree` can do now.
 
         `unconfirmed` are our own live transactions with the height that each was mined at (None: not yet). Those that the finder of boxes
-        has seen in a block change nothing; the others are laid over what it shows.
+        has seen in a block change nothing; the others are laid over what it shows. `claims` are the transaction ids of claims whose
+        reserves are kept for the ends of their tasks.
         """
         bond_tree = self.deployment.trees[Guard.BOND]
         listing = await self.sources.first(lambda finder: finder.listing((tree, bond_tree)))
@@ -188,9 +201,18 @@ class ChainView:
         boxes = [sighting.box for sighting in listing.found]
         wallet = overlay.apply((box for box in boxes if box.tree == tree), tree)
         bonds = self._typed(Bond, overlay.apply((box for box in boxes if box.tree == bond_tree), bond_tree))
-        return self._situation(await self.tip(), wallet, bonds, tree, fee)
+        return self._situation(await self.tip(), wallet, bonds, tree, fee, claims=claims)
 
-    def _situation(self, tip: Tip, wallet: list[Box], bonds: Iterable[On[Bond]], tree: bytes, fee: int) -> Situation:
+    def _situation(
+        self,
+        tip: Tip,
+        wallet: list[Box],
+        bonds: Iterable[On[Bond]],
+        tree: bytes,
+        fee: int,
+        *,
+        claims: Collection[str] = (),
+    ) -> Situation:
         # Plain boxes first, large ones first: fewer inputs, and tokens stay where they are.
         wallet.sort(key=lambda box: (len(box.tokens), -box.value))
         plain = [box for box in wallet if not box.tokens][:MOST_FUNDS]
@@ -198,14 +220,19 @@ class ChainView:
         holders.sort(key=lambda box: (len(box.tokens), -box.value))
         mine = [bond for bond in bonds if bond.content.node == tree[3:]]
         market = Market(self.deployment, tip.next_height)
-        funds = Funds(self._ergo([*plain, *holders]), tree, fee)
-        return Situation(tip, market, funds, max(mine, key=_stake, default=None))
+        per_byte = tip.info.parameters.get("minValuePerByte", MIN_VALUE_PER_BYTE)
+        most = MAX_COST if self.deployment.network == "mainnet" else SMALLEST_MAX_COST
+        reserved = {box.id for box in wallet if any(is_reserve_of(box, claim) for claim in claims)}
+        built = self._ergo([*plain, *holders, *(box for box in wallet if box.id in reserved)])
+        free = tuple(box for key, box in built.items() if key not in reserved)
+        kept = tuple(box for key, box in built.items() if key in reserved)
+        funds = Funds(free, tree, fee, per_byte, most)
+        return Situation(tip, market, funds, max(mine, key=_stake, default=None), kept)
 
-    def _ergo(self, boxes: Iterable[Box]) -> tuple[ErgoBox, ...]:
-        """Boxes of the wallet as plans want them; each is built once."""
-        built = {box.id: self._built.get(box.id) or box.ergo() for box in boxes}
-        self._built = built
-        return tuple(built.values())
+    def _ergo(self, boxes: Iterable[Box]) -> dict[str, ErgoBox]:
+        """Boxes of the wallet as plans want them, by id; each is built once."""
+        self._built = {box.id: self._built.get(box.id) or box.ergo() for box in boxes}
+        return self._built
 
     def _typed(self, content: type[C], boxes: Iterable[Box]) -> Iterable[On[C]]:
         for box in boxes:

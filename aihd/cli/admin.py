@@ -14,19 +14,16 @@ import typer
 
 from aihd.cli.common import ConfigOption, settings_of
 from aihd.config import Settings
-from aihd.core.task import Limits
+from aihd.config_values import SECONDS_PER_BLOCK
+from aihd.core.task import Where
+from aihd.core.verdict import parting
 from aihd.errors import ConfigError, TemporaryError
 from aihd.ops.lock import is_locked
+from aihd.services.report import last_height
 from aihd.store.backup import back_up
 from aihd.store.journal import PAUSED, Journal
 
 LOOK: Final = 0.1  # seconds between two looks whether the daemon has left
-
-
-def limits_of(settings: Settings) -> Limits:
-    """The margins of the configuration, as the task table wants them."""
-    rules = settings.policy
-    return Limits(settings.chain.final_depth, rules.claim_margin_blocks, rules.release_margin_blocks)
 
 
 def journal_of(settings: Settings, *, guest: bool = False) -> Journal:
@@ -70,14 +67,24 @@ def resume(config: ConfigOption = None) -> None:
 
 def drain(
     config: ConfigOption = None,
-    patience: Annotated[float, typer.Option(help="seconds to wait for it to leave")] = 3600.0,
+    patience: Annotated[
+        float | None, typer.Option(help="seconds to wait for it to leave; default: as long as it takes")
+    ] = None,
 ) -> None:
-    """Stop the daemon gently: it takes nothing new, ends what runs, and leaves. Waits until it has left."""
-    lock = settings_of(config).lock_file
+    """Stop the daemon gently: it takes nothing new, brings every claimed task to its end, and leaves. Waits until it has left.
+
+    Ends with 75, and says what is at risk until when, if it left with a claimed task that is neither released nor failed.
+    """
+    from aihd.services.drain import UNLIMITED
+
+    settings = settings_of(config)
+    lock = settings.lock_file
     if not is_locked(lock):
         print("aihd is not running")
         return
     pid = _holder(lock)
+    with journal_of(settings, guest=True) as journal:
+        journal.remember(UNLIMITED, datetime.now(UTC).isoformat(timespec="seconds"))
     try:
         os.kill(pid, signal.SIGTERM)
     except PermissionError:
@@ -85,12 +92,19 @@ def drain(
             f"process {pid} belongs to another user: run this as the user of the daemon, or as root"
         ) from None
     print(f"process {pid} was told to drain", flush=True)
-    end = time.monotonic() + patience
+    end = None if patience is None else time.monotonic() + patience
     while is_locked(lock):
-        if time.monotonic() > end:
+        if end is not None and time.monotonic() > end:
             raise TemporaryError(f"process {pid} still drains after {patience:g} s: it ends what runs; wait longer")
         time.sleep(LOOK)
-    print("it has left")
+    with journal_of(settings) as journal:
+        owing = [task for task in journal.open_tasks() if task.where is Where.CLAIMED]
+        height = last_height(journal)
+    if owing:
+        raise TemporaryError(
+            f"it has left with {parting(owing, height or 0, SECONDS_PER_BLOCK[settings.chain.network])}"
+        )
+    print("it has left, and owes nothing")
 
 
 def _holder(lock: Path) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from aihd.protocol.deployment import Deployment
 from aihd.protocol.funding import Plan
 from aihd.protocol.trees import FEE_TREE, address_of
 from aihd.protocol.units import format_erg, parse_erg
+from aihd.store.journal import Journal
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; default $AIHD_CONFIG, then /etc/aihd/aihd.toml")
@@ -48,15 +50,19 @@ def erg(text: str) -> int:
     return parse_erg(text)
 
 
-def task_id_of(text: str) -> bytes:
-    """A task id of the command line."""
-    try:
-        value = bytes.fromhex(text)
-    except ValueError:
-        value = b""
-    if len(value) != 32:
-        raise UsageError(f"task {text!r}: expected its id, 64 hexadecimal digits")
-    return value
+def task_id_of(text: str, journal: Journal | None = None) -> bytes:
+    """A task id of the command line; with a journal the digits that it begins with will do, where only one task has them."""
+    digits = text.lower().rstrip("…")
+    if re.fullmatch("[0-9a-f]{64}", digits):
+        return bytes.fromhex(digits)
+    if journal is None or not re.fullmatch("[0-9a-f]{4,63}", digits):
+        raise UsageError(f"task {text!r}: expected its id, 64 hexadecimal digits, or the first of them (4 at least)")
+    found = journal.named(digits)
+    if len(found) == 1:
+        return found[0]
+    raise UsageError(
+        f"task {text!r}: {'more than one task begins' if found else 'no task that is known here begins'} so"
+    )
 
 
 @asynccontextmanager

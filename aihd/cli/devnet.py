@@ -62,6 +62,12 @@ def run(
     explorer_port: Annotated[int, typer.Option(help="0: a free one")] = 9080,
     node_port: Annotated[int, typer.Option(help="0: a free one")] = 9053,
     testnet: Annotated[bool, typer.Option("--testnet", help="addresses of the test net")] = False,
+    private: Annotated[
+        bool, typer.Option("--private", help="addresses of a private network: those of the test net")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="a node without the extra index: no /blockchain")] = False,
+    headers_ahead: Annotated[int, typer.Option(help="how far the node's headers run ahead of its blocks")] = 0,
+    self_mined: Annotated[float, typer.Option(help="share of headers that show a 256-bit distance, 0 to 1")] = 0.0,
     watch: Annotated[list[str] | None, typer.Option(help="show the balance of this address")] = None,
     fault: Annotated[list[str] | None, typer.Option(help="a fault that is on from the start")] = None,
     jvm: Annotated[bool, typer.Option("--jvm", help="the JVM judges every transaction, too (extra appkit)")] = False,
@@ -78,11 +84,17 @@ def run(
         return
     if block_time < 0:
         raise UsageError(f"block-time {block_time}: it must be 0 or more seconds")
+    if not 0 <= self_mined <= 1:
+        raise UsageError(f"self-mined {self_mined}: it must be a number of 0 to 1")
     devnet = Devnet(
         block_time=block_time or None,
         pacing=pacing.value,
         seed=seed,
-        network=NetworkPrefix.Testnet if testnet else NetworkPrefix.Mainnet,
+        network=NetworkPrefix.Testnet if testnet or private else NetworkPrefix.Mainnet,
+        node_network="devnet" if private else None,
+        extra_index=not plain,
+        headers_ahead=headers_ahead,
+        self_mined=self_mined,
         weighing=weighing.value,
         host=host,
         explorer_port=explorer_port,
@@ -121,10 +133,31 @@ def mine(
 def reorg(
     depth: Annotated[int, typer.Argument()] = 1,
     lose: Annotated[bool, typer.Option("--lose", help="orphaned transactions do not return to the mempool")] = False,
+    making: Annotated[
+        bool, typer.Option("--making", help="only the new headers come; settle brings the blocks")
+    ] = False,
     url: Url = DEFAULT_URL,
 ) -> None:
     """Replace the newest blocks by one more."""
-    _say(_ask(url, "reorg", {"depth": depth, "lose": lose}))
+    _say(_ask(url, "reorg", {"depth": depth, "lose": lose, "making": making}))
+
+
+@devnet_app.command()
+def settle(url: Url = DEFAULT_URL) -> None:
+    """Bring the blocks whose headers have come."""
+    _say(_ask(url, "settle", {}))
+
+
+@devnet_app.command()
+def node(
+    headers_ahead: Annotated[int | None, typer.Option(help="how far headers run ahead of blocks")] = None,
+    self_mined: Annotated[float | None, typer.Option(help="share of headers with a 256-bit distance")] = None,
+    peer_height: Annotated[int | None, typer.Option(help="height of the highest peer")] = None,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Set how the node lives; what is not named stays."""
+    asked = {"headersAhead": headers_ahead, "selfMined": self_mined, "peerHeight": peer_height}
+    _say(_ask(url, "node", {name: value for name, value in asked.items() if value is not None}))
 
 
 @devnet_app.command()

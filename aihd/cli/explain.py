@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,13 +14,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from aihd.cli.admin import journal_of, limits_of
+from aihd.cli.admin import journal_of
 from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of
 from aihd.cli.tasks import TaskId, known
-from aihd.config import Settings
+from aihd.config import Policy, Settings
 from aihd.core import explain as core
-from aihd.core.books import SLASHED, Move, Row, books
-from aihd.core.task import Task, Where
+from aihd.core.assets import Assets, name_of, show_amount
+from aihd.core.books import (
+    ERG,
+    Row,
+    books,
+    of_failure,
+    of_release,
+    of_settlement,
+    of_slash,
+    of_transaction,
+)
+from aihd.core.task import RELEASED, Task, Where
 from aihd.protocol.units import format_erg
 from aihd.services.report import last_height
 from aihd.store.journal import Journal, TxStatus
@@ -33,7 +43,8 @@ def explain(task: TaskId, config: ConfigOption = None, as_json: JsonOption = Fal
     settings = settings_of(config)
     with journal_of(settings) as journal:
         found = known(journal, task)
-        document = core.explain(found, last_height(journal), limits_of(settings), journal.events(found.id))
+        events = journal.events(found.id)
+        document = core.explain(found, last_height(journal), settings.margins, events, settings.asset_names)
         document["transactions"] = [
             {
                 "kind": tx.kind,
@@ -56,7 +67,8 @@ def _tell(console: Console, document: dict[str, Any]) -> None:
         console.print(text, highlight=False, markup=False)
 
     line(f"Task {document['task']} is {document['state']}: {document['because']}.")
-    line(f"It pays {format_erg(document['payment'])} for service {document['service']}.")
+    line(f"It {document['money']}.")
+    line(f"Service {document['service']}.")
     if document["deadline"] is not None:
         left = document["blocks_left"]
         line(
@@ -81,8 +93,12 @@ def earnings(
     config: ConfigOption = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="as CSV, amounts in nanoERG")] = False,
 ) -> None:
-    """What came in and what it cost, by day (of signing, UTC) and service: of what is in a block, not of what may come."""
-    with journal_of(settings_of(config)) as journal:
+    """What came in and what it cost, by day (UTC), service and asset: of what is in a block, not of what may come.
+
+    A held share is counted as held until its rating is settled, and then as paid or burned.
+    """
+    settings = settings_of(config)
+    with journal_of(settings) as journal:
         rows = books(_moves(journal))
     names = [field.name for field in fields(Row)]
     if as_csv:
@@ -92,27 +108,51 @@ def earnings(
         return
     table = Table(*names)
     for row in rows:
-        amounts = (format_erg(amount) for amount in (row.payments, row.fees, row.slashed, row.refunded, row.net))
-        table.add_row(row.day, row.service[:16] or "(wallet, bond)", str(row.paid), *amounts)
+        table.add_row(*_cells(row, settings.asset_names))
     console_of().print(table)
 
 
-def _moves(journal: Journal) -> Iterator[Move]:
+def _cells(row: Row, assets: Assets) -> Iterator[str]:
+    token = None if row.asset == ERG else bytes.fromhex(row.asset)
+    yield row.day
+    yield row.service[:16] or "(wallet, bond)"
+    yield name_of(assets, token)
+    yield str(row.paid)
+    yield from (show_amount(assets, token, amount) for amount in (row.payments, row.held, row.burned, row.refunded))
+    yield from (format_erg(amount) for amount in (row.fees, row.slashed, row.net))
+
+
+def _moves(journal: Journal) -> Iterator[Row]:
     tasks = {task.id: task for task in journal.tasks(-1)}
     for at, tx in journal.signed():
         if tx.status in (TxStatus.MINED, TxStatus.FINAL):
+            day = datetime.fromtimestamp(at, UTC).date().isoformat()
             task = tasks.get(tx.task_id) if tx.task_id else None
-            service, payment = (task.service_hash.hex(), task.payment) if task else ("", 0)
-            yield Move(datetime.fromtimestamp(at, UTC).date().isoformat(), service, tx.kind, payment, tx.fee, tx.spent)
+            yield of_transaction(task, day=day, kind=tx.kind, fee=tx.fee, spent=tx.spent)
     for task in tasks.values():
-        if task.where is Where.TIMED_OUT:
-            yield Move(_day_of_slash(journal, task), task.service_hash.hex(), SLASHED, task.payment, 0, 0)
+        yield from _ends(journal, task)
 
 
-def _day_of_slash(journal: Journal, task: Task) -> str:
-    """The day on which we saw it."""
-    seen = [at for at, _, data in journal.events(task.id) if data.get("where") == Where.TIMED_OUT]
-    return seen[-1][:10] if seen else "unknown"
+def _ends(journal: Journal, task: Task) -> Iterator[Row]:
+    """What the chain did with a task's payment, on the days on which we saw it."""
+    if task.where in RELEASED:
+        yield of_release(task, _day(journal, task, RELEASED))
+    if task.where is Where.SETTLED and task.held_share:
+        yield of_settlement(task, _day(journal, task, {Where.SETTLED}))
+    if task.where in (Where.FAILED, Where.FAILURE_SETTLED):
+        yield of_failure(task, _day(journal, task, {Where.FAILED, Where.FAILURE_SETTLED}))
+    if task.where is Where.TIMED_OUT:
+        yield of_slash(task, _day(journal, task, {Where.TIMED_OUT}))
+
+
+def _day(journal: Journal, task: Task, wheres: Collection[Where]) -> str:
+    """The day on which a task was first seen at one of these places for good: after the last time that it was seen elsewhere."""
+    days = [(at[:10], data["where"] in wheres) for at, _, data in journal.events(task.id) if "where" in data]
+    day = "unknown"
+    for number, (at, there) in enumerate(days):
+        if there and (number == 0 or not days[number - 1][1]):
+            day = at
+    return day
 
 
 # --- policy
@@ -132,22 +172,36 @@ def policy(config: ConfigOption = None) -> None:
         table.add_row(code, rules.get(code, ""), str(count), last)
     console_of().print(table)
     for service in settings.offered:
-        least = settings.policy.min_payment if service.min_payment is None else service.min_payment
+        least = " or ".join(map(str, service.min_payment or settings.policy.min_payment))
         name = service.name or service.hash
-        print(f"service {name}: at least {format_erg(least)}, a run takes {service.expected_duration:g} s")
+        print(f"service {name}: at least {least}, a run takes {service.expected_duration:g} s")
     if not settings.offered:
         print("no service is offered: every task is declined")
+
+
+def _holdback(rules: Policy) -> str:
+    most = f"at most {rules.max_holdback:g} % held back"
+    strangers = rules.max_holdback_of_strangers
+    return (
+        most
+        if strangers == rules.max_holdback
+        else f"{most}, {strangers:g} % below a standing of {rules.stranger_below:g}"
+    )
 
 
 def _rules(settings: Settings) -> Iterator[tuple[str, str]]:
     rules = settings.policy
     yield "service", f"one of the {len(settings.offered)} that the configuration offers"
-    yield "price", f"at least {format_erg(rules.min_payment)}, or what its service asks"
+    yield "price", f"at least {' or '.join(map(str, rules.min_payment))}, or what its service asks"
+    yield "asset", f"a payment in {' or '.join(['ERG', *(asset.name for asset in settings.assets)])}"
+    yield "worth", "a token that is not said to be worth more than [[assets]] believes"
+    yield "holdback", _holdback(rules)
+    yield "expiry", "an end before the market's"
     yield "profit", f"at least {format_erg(rules.min_profit)} after all fees of {format_erg(settings.wallet.fee)}"
     yield "claim_deadline", f"{rules.claim_margin_blocks} blocks left to claim it"
-    yield "exec_window", f"twice the blocks of a run and {rules.release_margin_blocks} to publish the receipt"
+    yield "exec_window", f"twice the blocks of a run and {settings.margins.release_margin} to publish the receipt"
     yield "busy", f"fewer than {rules.max_open_tasks} tasks at work"
-    yield "bond", "a payment that twice the bond still covers, with what is committed already"
+    yield "bond", "a worth that twice the bond still covers, with what is committed already"
     yield "bond_slots", "room in the bond for one more open task"
     yield "reputation", "no higher score than ours"
     yield "allow_list", "no list of nodes, or one that names us"

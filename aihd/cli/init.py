@@ -51,8 +51,10 @@ def init(
         "bond": {"endpoint": endpoint},
         "ops": {"data_dir": str(data_dir.absolute())},
     }
-    _write_config(file, filled(config_example(), values))
     made = not secret.exists()
+    if not made:
+        Signer.from_file(secret)  # what is wrong with it is told before anything is written
+    _write_config(file, filled(config_example(), values))
     if made:
         write_mnemonic(secret, new_mnemonic(), None)
     prefix = prefix_of(network)

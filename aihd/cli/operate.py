@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from aihd.cli.admin import limits_of
 from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of
 from aihd.config import config_example
+from aihd.core.verdict import Verdict
 from aihd.errors import Exit
 from aihd.protocol.units import format_erg
 
@@ -57,18 +57,21 @@ def status(
             print(f"aihd has not run here yet: there is no {settings.database}", file=sys.stderr)
         return int(Exit.UNHEALTHY)
     running = is_locked(settings.lock_file)
-    document = status_on_disk(settings.database, limits_of(settings), running=running)
+    document = status_on_disk(settings, running=running)
     if as_json:
         print(json.dumps(document, indent=2))
     elif not quiet:
         _show_status(document)
-    return int(Exit.OK if document["verdict"] == "Healthy" else Exit.UNHEALTHY)
+    return int(Exit.OK if document["verdict"] == Verdict.HEALTHY else Exit.UNHEALTHY)
+
+
+_COLOURS: Final = {Verdict.HEALTHY: "green", Verdict.ISSUES: "yellow", Verdict.NOT_EARNING: "yellow"}
 
 
 def _show_status(document: dict[str, Any]) -> None:
     console = console_of()
-    colour = {"Healthy": "green", "Issues detected": "yellow"}.get(document["verdict"], "red")
-    console.print(f"[bold {colour}]{document['verdict']}[/]: {document['sentence']}")
+    console.print(f"[bold {_COLOURS.get(document['verdict'], 'red')}]{document['verdict']}[/]: ", end="")
+    console.print(document["sentence"], markup=False, highlight=False)
     service, wallet = document["service"], document["wallet"]
     running = "running" if service["running"] else "not running"
     console.print(
@@ -82,25 +85,40 @@ def _show_status(document: dict[str, Any]) -> None:
             + ", ".join(f"{name} {format_erg(value)}" for name, value in parts)
             + f", score {wallet['score']}"
         )
+    for share in document["held"]:
+        text = f"held {share['text']} until clients' marks are in, height {share['until']} at the latest"
+        console.print(f"         {text}", markup=False, highlight=False)
     tasks = document["tasks"]
     states = ", ".join(f"{count} {state}" for state, count in tasks["states"].items()) or "none yet"
     console.print(f"[bold]Tasks[/]    {states}")
     for code, decline in tasks["declined"].items():
-        console.print(f"         declined {decline['count']} for {code}: {decline['last']}", highlight=False)
+        console.print(
+            f"         declined {decline['count']} for {code}: {decline['last']}", markup=False, highlight=False
+        )
+    for code, over in tasks["waiting"].items():
+        console.print(
+            f"         passing over {over['count']} for {code}: {over['last']}", markup=False, highlight=False
+        )
     for issue in document["issues"]:
-        console.print(f"[bold]Issue[/]    {issue['what']}: {issue['reason']}", highlight=False)
+        console.print("[bold]Issue[/]    ", end="")
+        console.print(issue["reason"], markup=False, highlight=False)
+        if issue["command"]:
+            console.print(f"         what to do: {issue['command']}", markup=False, highlight=False)
 
 
 def demo(
     input_path: Annotated[Path | None, typer.Option("--input", help="the file to run on; default a small text")] = None,
     service: Annotated[str, typer.Option(help="text-digest or word-count")] = "text-digest",
+    asset: Annotated[
+        str | None, typer.Option(help="pay in a token of this name, which the chain issues; default ERG")
+    ] = None,
 ) -> None:
     """See one task being posted, claimed, run, paid and rated on an embedded chain and gateway."""
     from aihd.demo.show import demo as play_demo
     from aihd.ops.logs import setup_logging
 
     setup_logging("error", "console")
-    asyncio.run(play_demo(console_of(), input_path, service))
+    asyncio.run(play_demo(console_of(), input_path, service, asset or None))
 
 
 @config_app.command("show")

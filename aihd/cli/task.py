@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,24 +19,43 @@ from aihd.client.judge import judge
 from aihd.client.judge import reexecute as reexecuted
 from aihd.client.party import Party
 from aihd.client.ranking import best, funders, known, refresh
+from aihd.client.terms import in_words
+from aihd.client.verify import conclusion
 from aihd.config import Settings
+from aihd.core.holdback import default_holdback
 from aihd.core.task import Where
 from aihd.errors import Exit, UsageError
+from aihd.protocol import hashes
 from aihd.protocol.constants import MAX_ALLOWED
+from aihd.protocol.units import parse_quantity
 
 task_app = typer.Typer(no_args_is_help=True, help="Have a service run and pay for it.")
 TaskId = Annotated[str, typer.Argument(help="id of the task, as `aihd task post` printed it")]
 T = TypeVar("T")
-CLOSED = (Where.FAILED, Where.TIMED_OUT, Where.LOST)
 
 
 @task_app.command("post")
 def task_post(
     input_path: Annotated[Path, typer.Argument(help="the file to run on")],
     service: Annotated[str, typer.Option(help="hash of the service, 64 hexadecimal digits")],
-    payment: Annotated[str, typer.Option(help='with its unit, such as "0.5 ERG"')],
+    payment: Annotated[str, typer.Option(help='with its unit, such as "0.5 ERG" or, with [[assets]], "5 SigUSD"')],
     config: ConfigOption = None,
     env: Annotated[list[str] | None, typer.Option("--env", "-e", help="NAME=VALUE for the service")] = None,
+    asset: Annotated[
+        str | None, typer.Option(help="id of a token without a table of [[assets]]; payment: whole units")
+    ] = None,
+    worth: Annotated[
+        str | None, typer.Option(help="what a payment in a token is worth, in ERG; default: what [[assets]] says")
+    ] = None,
+    holdback: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=100, help="percent that wait for your mark; default 100 where anybody may claim, else 0"
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(help="seed of the run, 64 hexadecimal digits; default: of the claim's block")
+    ] = None,
     claim_window: Annotated[int, typer.Option(help="blocks until nobody may claim it any more")] = 60,
     exec_window: Annotated[int, typer.Option(help="blocks from the claim to the receipt")] = 120,
     selection_window: Annotated[int, typer.Option(help="blocks in which the lottery decides who claims")] = 8,
@@ -45,18 +65,55 @@ def task_post(
         typer.Option(min=0, max=MAX_ALLOWED, help="only so many nodes, the best by `aihd reputation list`; 0 = any"),
     ] = 0,
 ) -> None:
-    """Lock the payment for one run; prints the task id."""
+    """Lock the payment for one run; prints the task id, and on standard error what happens with the money."""
+    settings = settings_of(config)
+    token, amount = _payment(settings, payment, asset)
     order = Order(
-        _hash(service, "--service", "a service"),
-        erg(payment),
-        claim_window,
-        exec_window,
-        selection_window,
-        min_reputation,
+        service_hash=_hash(service, "--service", "a service"),
+        payment=amount,
+        asset=token,
+        worth=_worth(settings, token, amount, worth),
+        holdback_bps=default_holdback(allow_best > 0, None) if holdback is None else round(holdback * 100),
+        claim_window=claim_window,
+        exec_window=exec_window,
+        selection_window=selection_window,
+        min_reputation=min_reputation,
     )
     if not input_path.is_file():
         raise UsageError(f"{input_path}: there is no such file")
-    asyncio.run(_post(settings_of(config), order, input_path, _environment(env or []), allow_best))
+    environment = {**_environment(env or []), **({hashes.SEED_NAME: seed} if seed is not None else {})}
+    hashes.chosen_seed(environment)
+    for line in in_words(order, settings.asset_names):
+        print(line, file=sys.stderr)
+    asyncio.run(_post(settings, order, input_path, environment, allow_best))
+
+
+def _payment(settings: Settings, payment: str, asset: str | None) -> tuple[bytes | None, int]:
+    """The token of a payment (None for ERG) and its amount in smallest units."""
+    if asset is None:
+        try:
+            return settings.amount_of(parse_quantity(payment), "--payment")
+        except UsageError:
+            raise
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    if not payment.isdecimal():
+        raise UsageError(f"--payment {payment!r}: with --asset expected a whole number of the token's smallest units")
+    return _hash(asset, "--asset", "a token"), int(payment)
+
+
+def _worth(settings: Settings, token: bytes | None, amount: int, worth: str | None) -> int:
+    """nanoERG that a payment is said to be worth."""
+    if token is None:
+        if worth is not None:
+            raise UsageError("--worth: a payment in ERG is worth itself")
+        return amount
+    if worth is not None:
+        return erg(worth)
+    known = settings.asset_names.get(token)
+    if known is None:
+        raise UsageError(f"--worth is missing: what {amount} units of token {token.hex()[:16]}… are worth, in ERG")
+    return int(amount * known.max_worth // 10**known.decimals)
 
 
 def _hash(text: str, option: str, what: str) -> bytes:
@@ -87,7 +144,7 @@ async def _best(who: Party, settings: Settings, order: Order, count: int) -> tup
     await refresh(who)
     scores = known(who.journal, settings.chain.final_depth, funders(settings.reputation.public_funders))
     bonds = [bond.content for bond in await who.view.bonds()]
-    found = best(bonds, scores, count, payment=order.payment, least=order.min_reputation)
+    found = best(bonds, scores, count, worth=order.worth, least=order.min_reputation)
     if not found:
         raise UsageError(f"--allow-best {count}: none of the market's {len(bonds)} bonds could take this task")
     return found
@@ -110,12 +167,19 @@ async def _list(settings: Settings) -> None:
 
 
 @task_app.command("watch")
-def task_watch(task: TaskId, config: ConfigOption = None) -> int:
+def task_watch(
+    task: TaskId,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="write the output here when it is served; a node that never gives it gets the mark 1"),
+    ] = None,
+    config: ConfigOption = None,
+) -> int:
     """Follow a task; brings the input when the node is ready for it. Exit 1 when it was not delivered."""
-    return asyncio.run(_watch(settings_of(config), task_id_of(task)))
+    return asyncio.run(_watch(settings_of(config), task_id_of(task), out))
 
 
-async def _watch(settings: Settings, task_id: bytes) -> int:
+async def _watch(settings: Settings, task_id: bytes, out: Path | None) -> int:
     async with wallet_at_work(settings) as who:
         client = who.client
         last = Where.OPEN
@@ -126,7 +190,18 @@ async def _watch(settings: Settings, task_id: bytes) -> int:
                 await client.deliver(task_id)
             if now.life.receipt is not None:
                 break
-    return int(Exit.UNHEALTHY if last in CLOSED else Exit.OK)
+        if last.is_undelivered:
+            return int(Exit.UNHEALTHY)
+        return await _taken(client, task_id, out) if out is not None else int(Exit.OK)
+
+
+async def _taken(client: Client, task_id: bytes, out: Path) -> int:
+    mark = await client.take_or_complain(task_id, out)
+    if mark is None:
+        print(f"{out}: {out.stat().st_size} bytes, as the receipt says")
+        return int(Exit.OK)
+    print(f"no output with the receipt's hash came in time; mark {mark} is on the chain")
+    return int(Exit.UNHEALTHY)
 
 
 @task_app.command("fetch")
@@ -157,6 +232,7 @@ async def _verify(settings: Settings, task_id: bytes, output: Path) -> int:
         findings = await who.client.verify(task_id, output, post["config"] if post else None)
     for finding in findings:
         print(f"{'holds' if finding.holds else 'FAILS'}  {finding.what}: {finding.detail}")
+    print(conclusion(findings))
     return int(Exit.OK if all(finding.holds for finding in findings) else Exit.UNHEALTHY)
 
 
@@ -211,8 +287,17 @@ async def _reexecuted(who: Party, task_id: bytes, command: list[str]) -> bytes:
 
 @task_app.command("refund")
 def task_refund(task: TaskId, config: ConfigOption = None) -> None:
-    """Cancel a task that nobody claimed, or time out one that was not delivered."""
+    """Take the money back: cancel a task of yours that nobody claimed, or time out one that was not delivered.
+
+    Of another client's task whose claim deadline is over the money goes back to that client.
+    """
     print(asyncio.run(_with_client(settings_of(config), lambda client: client.refund(task_id_of(task)))))
+
+
+@task_app.command("timeout")
+def task_timeout(task: TaskId, config: ConfigOption = None) -> None:
+    """Return a claimed task whose deadline is over to its client, with a slice of the node's bond. Anybody may."""
+    print(asyncio.run(_with_client(settings_of(config), lambda client: client.timeout(task_id_of(task)))))
 
 
 async def _with_client(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:

@@ -10,12 +10,12 @@ import typer
 from rich.table import Table
 
 from aihd.chain.submitter import Intent
-from aihd.cli.admin import journal_of, limits_of
+from aihd.cli.admin import journal_of
 from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of, task_id_of
+from aihd.core.assets import show_amount
 from aihd.core.task import Limits, Stage, State, Task, Where
-from aihd.core.views import deadline
+from aihd.core.verdict import deadline
 from aihd.errors import UsageError
-from aihd.protocol.units import format_erg
 from aihd.services.report import last_height
 from aihd.store.fold import plain, shown
 from aihd.store.journal import Journal
@@ -26,9 +26,12 @@ TaskId = Annotated[str, typer.Argument(help="id of the task, 64 hexadecimal digi
 
 def known(journal: Journal, text: str) -> Task:
     """The task that the command line names; UsageError when it was never taken."""
-    task = journal.find(task_id_of(text))
+    task_id = task_id_of(text, journal)
+    task = journal.find(task_id)
     if task is None:
-        raise UsageError(f"task {text} was never accepted here: aihd tasks list shows those that were")
+        declined = journal.declined(task_id)
+        why = f": it was declined ({declined[0]}): {declined[1]}" if declined else ", and nothing is known of it"
+        raise UsageError(f"task {text} was never accepted here{why}; aihd tasks list shows those that were")
     return task
 
 
@@ -48,9 +51,12 @@ def tasks_list(
         return
     table = Table("task", "state", "payment", "until height", "note")
     for task in tasks:
-        until = deadline(task, limits_of(settings))
-        height = "" if until is None else str(until)
-        table.add_row(task.id.hex(), str(task.state), format_erg(task.payment), height, task.note)
+        until = deadline(task, settings.margins)
+        height, payment = (
+            "" if until is None else str(until),
+            show_amount(settings.asset_names, task.asset, task.payment),
+        )
+        table.add_row(task.id.hex(), str(task.state), payment, height, task.note)
     console_of().print(table)
 
 
@@ -74,13 +80,15 @@ def tasks_abandon(
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
     """Fail a claimed task honestly: the client gets its money back before the deadline, and we are not slashed."""
-    with journal_of(settings_of(config), guest=True) as journal:
+    settings = settings_of(config)
+    with journal_of(settings, guest=True) as journal:
         found = known(journal, task)
         _may_change(journal, found)
         if found.stage is Stage.BROKEN:
             raise UsageError(f"task {task} is being failed already: {found.note or 'no reason is noted'}")
         if not yes:
-            typer.confirm(f"Give {format_erg(found.payment)} back and fail this task?", abort=True)
+            payment = show_amount(settings.asset_names, found.asset, found.payment)
+            typer.confirm(f"Give {payment} back and fail this task?", abort=True)
         journal.update(found.id, "abandoned", stage=Stage.BROKEN, note="abandoned by the operator")
     print(f"task {task} will be failed at the daemon's next look")
 
@@ -97,9 +105,20 @@ def tasks_retry(task: TaskId, config: ConfigOption = None) -> None:
         # Only looked for: to open the store would clear what the daemon is receiving.
         if not (settings.data_dir / "inputs" / found.id.hex()).is_dir():
             raise UsageError(f"task {task} cannot be run again: its input is not here")
-        _has_time(found, last_height(journal), limits_of(settings))
+        _has_time(found, last_height(journal), settings.margins)
         journal.update(found.id, "retried", stage=Stage.INPUT, instance=None, note="")
     print(f"task {task} will be run again at the daemon's next look")
+
+
+@tasks_app.command("acknowledge")
+def tasks_acknowledge(task: TaskId, config: ConfigOption = None) -> None:
+    """Say that you have seen that a task's missed deadline cost a slice of the bond: the status names it no longer."""
+    with journal_of(settings_of(config), guest=True) as journal:
+        found = known(journal, task)
+        if found.where is not Where.TIMED_OUT:
+            raise UsageError(f"task {task} is {found.state}: it was not slashed")
+        journal.update(found.id, "acknowledged", acknowledged=True)
+    print(f"task {task} is acknowledged")
 
 
 def _may_change(journal: Journal, task: Task) -> None:

@@ -1,7 +1,12 @@
-"""Verbs about the wallet's file: new, encrypt, address. Words and passwords come from files and go to files, never through here."""
+"""Verbs about the wallet: new, encrypt and address of its file, consolidate of its boxes.
+
+Words and passwords come from files and go to files, never through here.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,12 +14,17 @@ import typer
 
 from aihd.chain.mnemonic import new_mnemonic, read_mnemonic, write_mnemonic
 from aihd.chain.signer import Signer
-from aihd.cli.common import ConfigOption, settings_of
-from aihd.config import required
+from aihd.chain.submitter import Intent
+from aihd.chain.view import Situation
+from aihd.cli.common import ConfigOption, DryRun, console_of, settings_of, show_plan, wallet_at_work
+from aihd.client.party import Party
+from aihd.config import Settings, required
 from aihd.ops.secret_file import read_secret
+from aihd.protocol.funding import Plan, put_together, to_put_together
 from aihd.protocol.trees import address_of, prefix_of
+from aihd.protocol.units import format_erg
 
-wallet_app = typer.Typer(no_args_is_help=True, help="The wallet's file.")
+wallet_app = typer.Typer(no_args_is_help=True, help="The wallet's file, and its boxes.")
 PasswordFile = Annotated[Path | None, typer.Option("--password-file", help="file with the password to encrypt with")]
 Out = Annotated[Path, typer.Option("--out", help="the file to write; never overwritten")]
 
@@ -42,6 +52,53 @@ def wallet_address(config: ConfigOption = None) -> None:
     path = required(settings.wallet.mnemonic_file, "wallet.mnemonic_file")
     prefix = prefix_of(settings.chain.network)
     print(address_of(Signer.from_file(path, settings.wallet.password_file).tree, prefix))
+
+
+@wallet_app.command("consolidate")
+def wallet_consolidate(
+    leave: Annotated[int, typer.Option("--leave", min=0, help="this many of the largest boxes stay as they are")] = 8,
+    config: ConfigOption = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Turn many small boxes into few, so that more can be sent at once. Costs a fee for each transaction."""
+    asyncio.run(_consolidate(settings_of(config), leave, dry_run))
+
+
+async def _consolidate(settings: Settings, leave: int, dry_run: bool) -> None:
+    async with wallet_at_work(settings) as who:
+        situation = await who.submitter.situation()
+        batches = [frozenset(str(box.box_id) for box in each) for each in to_put_together(situation.funds, leave)]
+        if not batches:
+            print(f"the wallet has {len(situation.funds.boxes)} boxes: there is nothing to put together")
+            return
+        plans = [_together(situation, batch) for batch in batches]
+        moved = sum(len(plan.inputs) for plan in plans)
+        print(
+            f"{moved} of the wallet's {len(situation.funds.boxes)} boxes become "
+            f"{sum(len(plan.outputs) - 1 for plan in plans)} in {len(plans)} transactions, for {format_erg(sum(p.fee for p in plans))}"
+        )
+        if dry_run:
+            for plan in plans[:1]:
+                show_plan(console_of(), plan, who.view.deployment)
+            return
+        await _sent_at_once(who, batches)
+
+
+async def _sent_at_once(who: Party, batches: list[frozenset[str]]) -> None:
+    """Each spends boxes of its own, so all of them can be in one block."""
+    records = []
+    for batch in batches:
+        intent = Intent(f"consolidate:{min(batch)}")
+        records.append(await who.submitter.transact(intent, partial(_together, batch=batch)))
+    for record in records:
+        if record is not None:
+            await who.submitter.confirmed(record, who.poll)
+            print(f"{record.kind} {record.id} is mined")
+
+
+def _together(situation: Situation, batch: frozenset[str]) -> Plan:
+    boxes = [box for box in situation.funds.boxes if str(box.box_id) in batch]
+    return put_together(boxes, situation.funds, situation.market.height)
 
 
 def _write(out: Path, words: str, password_file: Path | None) -> None:

@@ -25,15 +25,15 @@ from aihd.client.download import take
 from aihd.client.upload import commitment_of, upload
 from aihd.client.verify import Evidence, Finding, verify
 from aihd.core.life import Life
-from aihd.core.rating import may_commit, may_reveal
+from aihd.core.rating import COMPLAIN_BEFORE, may_commit, may_reveal
 from aihd.core.task import State, Where
 from aihd.errors import AihdError, DependencyError, TemporaryError, UsageError, one_line
 from aihd.execution import seal
 from aihd.execution.auth import SIGNATURE_HEADER, upload_message
 from aihd.execution.exchange import PREFIX
-from aihd.protocol import plans
+from aihd.protocol import hashes, plans
 from aihd.protocol.boxes import Bond, On, TaskEscrow
-from aihd.protocol.constants import MAX_PAYMENT, VERSION
+from aihd.protocol.constants import MAX_PAYMENT, USELESS, WHOLE_BPS
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.plans import Market, Side
 from aihd.protocol.selection import weight
@@ -44,12 +44,20 @@ MAX_WINDOW: Final = 5040  # a week
 DELIVERY: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a client wants. `payment` is nanoERG, the windows are blocks, `allowed` are node keys (33 bytes; empty = any)."""
+    """What a client wants.
+
+    `payment` is nanoERG, or smallest units of the token `asset`; `worth` is nanoERG, and the payment itself where that is in ERG.
+    `holdback_bps` is the share that waits for the client's mark, in basis points. The windows are blocks, `allowed` are node keys (33
+    bytes; empty = any).
+    """
 
     service_hash: bytes
     payment: int
+    worth: int
+    asset: bytes | None = None
+    holdback_bps: int
     claim_window: int
     exec_window: int
     selection_window: int = 0
@@ -62,8 +70,13 @@ def _check_order(order: Order) -> None:
     for name, value in (("claim_window", order.claim_window), ("exec_window", order.exec_window)):
         if not MIN_WINDOW <= value <= MAX_WINDOW:
             raise UsageError(f"{name} is {value} blocks, expected {MIN_WINDOW} to {MAX_WINDOW}")
-    if not 0 < order.payment <= MAX_PAYMENT:
-        raise UsageError(f"payment is {order.payment} nanoERG, expected 1 to {MAX_PAYMENT}")
+    for name, amount in (("payment", order.payment), ("worth", order.worth)):
+        if not 0 < amount <= MAX_PAYMENT:
+            raise UsageError(f"{name} is {amount}, expected 1 to {MAX_PAYMENT}")
+    if order.asset is None and order.worth != order.payment:
+        raise UsageError(f"worth is {order.worth} nanoERG, a payment in ERG is worth itself: {order.payment}")
+    if not 0 <= order.holdback_bps <= WHOLE_BPS:
+        raise UsageError(f"holdback is {order.holdback_bps} basis points, expected 0 to {WHOLE_BPS}")
     if not 0 <= order.selection_window <= order.claim_window:
         raise UsageError(f"selection_window is {order.selection_window} blocks, expected 0 to the claim window")
 
@@ -126,6 +139,7 @@ class Client:
     async def post(self, order: Order, input_path: Path, config: Mapping[str, str]) -> bytes:
         """Lock the payment for one run; the task id. The salt of the input is on the disk before anything is sent."""
         _check_order(order)
+        hashes.chosen_seed(config)
         salt = secrets.token_bytes(32)
         commitment = commitment_of(salt, config, input_path)
         post = Post(str(input_path.resolve()), dict(config), salt.hex())
@@ -161,7 +175,7 @@ class Client:
     async def watch(self, task_id: bytes) -> AsyncIterator[Progress]:
         """Each new standing of the task, as it comes, until it is over."""
         last: Where | None = None
-        while last not in (Where.SETTLED, Where.FAILED, Where.TIMED_OUT, Where.LOST):
+        while last is None or not (last.is_end or last.is_undelivered):
             now = await self.progress(task_id)
             if now is not None and now.where is not last:
                 last = now.where
@@ -174,7 +188,7 @@ class Client:
         async for now in self.watch(task_id):
             if reached(now):
                 return now
-            if now.where in (Where.FAILED, Where.TIMED_OUT, Where.LOST):
+            if now.where.is_undelivered:
                 raise DependencyError(f"task {task_id.hex()} ended: {now.where}{await self._reason(task_id)}")
         raise DependencyError(f"task {task_id.hex()} is over")
 
@@ -246,8 +260,30 @@ class Client:
                 raise TemporaryError(f"the node does not give the receipt: {document[:200]!r}")
         with output.open("rb") as file:
             output_hash = hashlib.file_digest(file, "sha3_256").digest()
-        evidence = Evidence(task_id, life, await self.view.escrow(task_id), document, output_hash)
+        evidence = Evidence(
+            task_id=task_id,
+            life=life,
+            escrow=await self.view.escrow(task_id),
+            document=document,
+            output_hash=output_hash,
+            output_size=output.stat().st_size,
+        )
         return verify(self.view.deployment, self._genesis_id, evidence, config)
+
+    async def take_or_complain(self, task_id: bytes, target: Path) -> int | None:
+        """Fetch the output to `target` once the node gives it; None when it is there.
+
+        When no output with the receipt's hash has come COMPLAIN_BEFORE blocks before the time to commit to a mark is over, it is given the
+        mark 1 (which burns what was held back), and that is returned. DependencyError when the task ends without a receipt.
+        """
+        now = await self.wait_for(task_id, lambda progress: progress.life.receipt is not None)
+        while now.life.rating is not None and now.height < now.life.rating.content.commit_deadline - COMPLAIN_BEFORE:
+            with suppress(AihdError):  # a node that is away, or gives something else, may yet do better
+                await self.fetch(task_id, target)
+                return None
+            await asyncio.sleep(self._poll)
+            now = await self.progress(task_id) or now
+        return await self.rate(task_id, USELESS)
 
     async def rate(self, task_id: bytes, mark: int) -> int:
         """Commit to a mark (1 to 5) and reveal it once the node has committed too, or may no more.
@@ -266,7 +302,7 @@ class Client:
             if now is not None:
                 if now.life.rating is not None and (known := now.life.rating.content.client_mark):
                     return known
-                if now.where in (Where.FAILED, Where.TIMED_OUT, Where.LOST):
+                if now.where.is_undelivered:
                     raise DependencyError(f"task {task_id.hex()} ended: {now.where}")
                 if now.where in (Where.RATED, Where.SETTLED) or _missed(now):
                     raise DependencyError(
@@ -303,11 +339,28 @@ class Client:
             if box is None:
                 raise TemporaryError(f"task {task_id.hex()} is just being claimed")
             task = self.view.deployment.read(TaskEscrow, box)
-            await self._finish("cancel", task_id, lambda m, f: plans.cancel(m, task, f))
-            return "cancelled"
-        claimed = now.life.claimed
-        if now.where is not Where.CLAIMED or claimed is None:
-            raise UsageError(f"task {task_id.hex()} is {now.where}: there is nothing to get back")
+            if task.content.client == self.signer.public_key:
+                await self._finish("cancel", task_id, lambda m, f: plans.cancel(m, task, f))
+                return "cancelled"
+            if now.height < task.content.claim_deadline:
+                raise TemporaryError(
+                    f"task {task_id.hex()} is another client's, who alone may cancel it until height {task.content.claim_deadline}; "
+                    f"the chain is at {now.height}"
+                )
+            await self._finish("refund", task_id, lambda m, f: plans.refund(m, task, f))
+            return "refunded to its client"
+        if now.where is Where.CLAIMED:
+            return await self.timeout(task_id)
+        raise UsageError(f"task {task_id.hex()} is {now.where}: there is nothing to get back")
+
+    async def timeout(self, task_id: bytes) -> str:
+        """Return a claimed task whose deadline is over to its client, with a slice of the bond: anybody may. What was done, in a word."""
+        now = await self.progress(task_id)
+        claimed = now.life.claimed if now else None
+        if now is None or now.where is not Where.CLAIMED or claimed is None:
+            raise UsageError(
+                f"task {task_id.hex()} is {now.where if now else 'not on the chain'}: no deadline of it can be over"
+            )
         if now.height < claimed.content.exec_deadline:
             raise TemporaryError(
                 f"task {task_id.hex()} may be delivered until height {claimed.content.exec_deadline}, the chain is at {now.height}"
@@ -320,16 +373,18 @@ class Client:
 
     def _terms(self, order: Order, commitment: bytes, height: int, difficulty: int) -> TaskEscrow:
         return TaskEscrow(
-            order.service_hash,
-            commitment,
-            order.payment,
-            order.min_reputation,
-            height + order.claim_window,
-            order.exec_window,
-            order.selection_window,
-            difficulty,
-            VERSION,
-            self.signer.public_key,
+            service_hash=order.service_hash,
+            input_commitment=commitment,
+            worth=order.worth,
+            payment=order.payment,
+            asset=order.asset,
+            min_reputation=order.min_reputation,
+            claim_deadline=height + order.claim_window,
+            exec_window=order.exec_window,
+            selection_window=order.selection_window,
+            selection_difficulty=difficulty,
+            holdback_bps=order.holdback_bps,
+            client=self.signer.public_key,
             allowed=order.allowed,
         )
 

@@ -70,7 +70,7 @@ async def reexecute(client: Client, task_id: bytes, post: Post, command: Sequenc
     life = await client.view.life(task_id)
     if life.claimed is None or life.claim_block is None:
         raise TemporaryError(f"task {task_id.hex()} is not claimed yet: its seed is not known")
-    seed = hashes.seed(life.claim_block, task_id, life.claimed.content.input_commitment)
+    seed = hashes.run_seed(post.config, life.claim_block, task_id, life.claimed.content.input_commitment)
     environment = {**os.environ, **post.config, "AIH_SEED": seed.hex()}
     try:
         with await asyncio.to_thread(open, post.input_path, "rb") as source:

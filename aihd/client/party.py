@@ -20,6 +20,7 @@ from aihd.client.client import Client
 from aihd.core.signing import Spending
 from aihd.errors import ConfigError, TemporaryError, UsageError
 from aihd.protocol import plans
+from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.plans import Market
@@ -119,7 +120,10 @@ async def plan_deployment(
     treasury: bytes,
     node_urls: tuple[str, ...] = (),
 ) -> Deployment:
-    """The market that this wallet would found now: its bond token has the id of the box that the mint will spend first."""
+    """The market that this wallet would found now: its bond token has the id of the box that the mint will spend first.
+
+    It ends MARKET_LIFE blocks after the height of now.
+    """
     async with aiohttp.ClientSession() as session:
         sources = Sources(Node(session, node_urls), Explorer(session, explorer_urls), (signer.tree,))
         listing = await sources.first(lambda finder: finder.listing((signer.tree,)))
@@ -127,4 +131,7 @@ async def plan_deployment(
     if not plain:
         raise ConfigError(f"wallet {address} holds no box to mint the bond token from; send some ERG to it")
     first = max(plain, key=lambda box: box.value)
-    return make_deployment(network=network, bond_token=first.raw_id, treasury=treasury)
+    # The minter is made a block or more later, never earlier: its creation height is what readers hold the end against.
+    return make_deployment(
+        network=network, bond_token=first.raw_id, treasury=treasury, expiry=listing.height + MARKET_LIFE
+    )

@@ -37,21 +37,21 @@ def known(journal: Journal, final_depth: int, public: Collection[bytes] = ()) ->
     return scores
 
 
-def best(bonds: Collection[Bond], scores: Engine, count: int, *, payment: int, least: int) -> tuple[bytes, ...]:
+def best(bonds: Collection[Bond], scores: Engine, count: int, *, worth: int, least: int) -> tuple[bytes, ...]:
     """Keys of the nodes to allow: the `count` best by standing, at most MAX_ALLOWED, that could take a task now.
 
-    `payment` is nanoERG that a bond must still cover, `least` the score of the bond that the task asks for. A node with more complaints
+    `worth` is nanoERG that a bond must still cover, `least` the score of the bond that the task asks for. A node with more complaints
     than praise is never among them; of equals the one with more stake comes first.
     """
     able = [
-        bond for bond in bonds if bond.score >= least and _covers(bond, payment) and scores.score(bond.node).value >= 0
+        bond for bond in bonds if bond.score >= least and _covers(bond, worth) and scores.score(bond.node).value >= 0
     ]
     able.sort(key=lambda bond: (-scores.score(bond.node).standing, -bond.amount, bond.node))
     return tuple(dict.fromkeys(bond.node for bond in able))[: min(count, MAX_ALLOWED)]
 
 
-def _covers(bond: Bond, payment: int) -> bool:
-    return bond.committed + payment <= bond.amount * BOND_MULTIPLIER and len(bond.open_ids) < MAX_OPEN
+def _covers(bond: Bond, worth: int) -> bool:
+    return bond.committed + worth <= bond.amount * BOND_MULTIPLIER and len(bond.open_ids) < MAX_OPEN
 
 
 def funders(addresses: Collection[str]) -> frozenset[bytes]:

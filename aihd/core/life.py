@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from aihd.core.rating import may_settle
 from aihd.core.task import Where
 from aihd.protocol.box import Box
 from aihd.protocol.boxes import ClaimedTask, Content, FailureReceipt, On, Rating, Receipt
@@ -39,6 +40,7 @@ class Life:
     claim_block: bytes | None = None
     claimed_spent_by: str | None = None
     receipt: On[Receipt] | None = None
+    receipt_height: int | None = None
     failure: On[FailureReceipt] | None = None
     rating: On[Rating] | None = None
     rating_spent_by: str | None = None
@@ -51,7 +53,7 @@ class Life:
         if self.claimed_spent_by is None:
             return Where.CLAIMED
         if self.failure is not None:
-            return Where.FAILED
+            return Where.FAILED if self.rating_spent_by is None else Where.FAILURE_SETTLED
         if self.receipt is None:
             return Where.TIMED_OUT
         if self.rating is None or self.rating_spent_by is not None:
@@ -60,7 +62,7 @@ class Life:
 
 
 def _rating_where(rating: Rating, height: int, side: Side) -> Where:
-    if (rating.client_mark and rating.node_mark) or height > rating.reveal_deadline:
+    if may_settle(rating, side, height):
         return Where.RATED
     mark, commitment = (
         (rating.client_mark, rating.client_commitment)
@@ -86,6 +88,7 @@ def read_life(deployment: Deployment, sightings: Iterable[Sighting]) -> Life:
         claim_block=claimed[1].block if claimed else None,
         claimed_spent_by=claimed[1].spent_by if claimed else None,
         receipt=receipt[0] if receipt else None,
+        receipt_height=receipt[1].height if receipt else None,
         failure=failure[0] if failure else None,
         rating=rating[0] if rating else None,
         rating_spent_by=rating[1].spent_by if rating else None,

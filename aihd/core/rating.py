@@ -12,18 +12,33 @@ from typing import Final
 from aihd.protocol.boxes import Rating
 from aihd.protocol.plans import Side
 
-MARGIN: Final = 2  # blocks
+# Blocks before the end of a window in which a side commits no more. The other side spends the same box and so can displace each move of a
+# client once: what a client says has to be in well before that.
+MARGIN: Final = {Side.CLIENT: 5, Side.NODE: 2}
+# Blocks before the commit deadline at which a client's program gives the mark 1 by itself, if no right output has come.
+COMPLAIN_BEFORE: Final = 10
 
 
 def may_commit(rating: Rating, side: Side, height: int) -> bool:
     """Whether a commitment sent now gets into the rating in time."""
-    return not _commitment(rating, side) and height + MARGIN <= rating.commit_deadline
+    return not _commitment(rating, side) and height + MARGIN[side] <= rating.commit_deadline
 
 
 def may_reveal(rating: Rating, side: Side, height: int) -> bool:
     """Whether our mark may be opened: the other side has committed, or can do so no more; a late reveal costs a fee, none costs points."""
-    ready = bool(_commitment(rating, _OTHER[side])) or height > rating.commit_deadline + MARGIN
+    ready = bool(_commitment(rating, _OTHER[side])) or height > rating.commit_deadline + MARGIN[Side.NODE]
     return bool(_commitment(rating, side)) and not mark_of(rating, side) and ready and height <= rating.reveal_deadline
+
+
+def may_settle(rating: Rating, side: Side, height: int) -> bool:
+    """Returns true where nothing more can come of a rating, so that its node may settle it: it is final, or its client stayed silent.
+
+    A node that committed to a mark opens it first: to break that commitment costs it points.
+    """
+    final = bool(rating.client_mark and rating.node_mark) or height > rating.reveal_deadline
+    silent = not rating.client_commitment and height > rating.commit_deadline + MARGIN[Side.NODE]
+    unopened = bool(rating.node_commitment) and not rating.node_mark
+    return final or (silent and not (side is Side.NODE and unopened))
 
 
 def mark_of(rating: Rating, side: Side) -> int:

@@ -7,7 +7,7 @@ named by what this kind of transaction is for, is refused, whatever the plan say
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
@@ -15,16 +15,16 @@ from typing import Final
 from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
 from ergo_lib_python.transaction import UnsignedTransaction
 
-from aihd.protocol.boxes import ClaimedTask, TaskEscrow, tokens_of
+from aihd.protocol.boxes import ClaimedTask, Rating, TaskEscrow, tokens_of
 from aihd.protocol.codec import BoxError
+from aihd.protocol.coins import REEMISSION_TOKEN, total_of
+from aihd.protocol.constants import BURN, USELESS
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Output, Plan, TxKind
 from aihd.protocol.opinion import REPUTATION_TREE
 from aihd.protocol.trees import FEE_TREE, p2pk_tree, script_of, tree_version
 from aihd.protocol.units import format_erg
 
-# Holders of this token owe part of their value to the re-emission contract (EIP-27); a wallet of ours never spends such a box.
-REEMISSION_TOKEN: Final = bytes.fromhex("d9a2cc8a09abfaed87afacfbb7daee79a6b26f10c6613fc13d3f3953e5521d1a")
 NEWEST_TREE: Final = 2
 
 
@@ -126,10 +126,22 @@ def _others(permit: Permit, plan: Plan) -> Iterator[bytes]:
             yield permit.deployment.treasury
         case TxKind.FAIL | TxKind.TIMEOUT | TxKind.REFUND:
             yield from _clients(permit, plan.inputs[0])
+        case TxKind.SETTLE:
+            yield from _held_payee(permit, plan.inputs[0])
         case TxKind.OPINION:
             yield REPUTATION_TREE
         case TxKind.SEND:
             yield from (output.tree for output in plan.outputs[: plan.named])
+
+
+def _held_payee(permit: Permit, first: ErgoBox) -> Iterator[bytes]:
+    """Who gets what a rating holds: its node, or nobody at all after the mark that burns it."""
+    try:
+        rating = permit.deployment.read(Rating, first).content
+    except BoxError:
+        return
+    if rating.held:
+        yield BURN if rating.client_mark == USELESS else p2pk_tree(rating.node)
 
 
 def _clients(permit: Permit, first: ErgoBox) -> Iterator[bytes]:
@@ -145,21 +157,34 @@ def _clients(permit: Permit, first: ErgoBox) -> Iterator[bytes]:
 
 
 def _tokens(permit: Permit, plan: Plan, outputs: Sequence[ErgoBoxCandidate]) -> Iterator[str]:
-    held: Counter[bytes] = Counter()
-    for box in plan.inputs:
-        if script_of(box) in permit.own:
-            held.update(dict(tokens_of(box)))
-    if REEMISSION_TOKEN in held:
+    """Every unit of every token is accounted for: kept, given to whom the plan names, or burned by its word."""
+    own = total_of(tokens_of(box) for box in plan.inputs if script_of(box) in permit.own)
+    if REEMISSION_TOKEN in own:
         yield "it spends a box with the re-emission token, which owes part of its value elsewhere"
-    for output in outputs:
-        if _tree(output) in permit.own:
-            held.subtract(dict(_held(output)))
-    for named in plan.outputs[: plan.named]:
-        if named.tree not in permit.own:
-            held.subtract(dict(named.tokens))
-    for token, missing in held.items():
-        if missing > 0:
-            yield f"{missing} of token {token.hex()[:16]}… would leave the wallet, and the plan does not name them"
+    missing = _missing(permit, plan, own, outputs)
+    for token, amount in missing.items():
+        yield f"{amount} of token {token.hex()[:16]}… would leave the wallet, and the plan does not name them"
+    before = total_of(map(tokens_of, plan.inputs))
+    after = total_of(map(_held, outputs)) + Counter(plan.burned)
+    for token in before.keys() | after.keys():
+        gone = before[token] - after[token]
+        if gone > 0 and token not in missing:
+            yield f"{gone} of token {token.hex()[:16]}… would be burned, and the plan does not name them"
+        if gone < 0 and token != bytes(plan.inputs[0].box_id):
+            yield f"{-gone} of token {token.hex()[:16]}… would come from nowhere"
+    for token, amount in plan.burned.items():
+        if amount > before[token] - own[token]:
+            yield f"it would burn {amount} of token {token.hex()[:16]}…, of which the market's boxes hold {before[token] - own[token]}"
+
+
+def _missing(
+    permit: Permit, plan: Plan, own: Mapping[bytes, int], outputs: Iterable[ErgoBoxCandidate]
+) -> dict[bytes, int]:
+    """Tokens of the wallet that neither stay in it nor go to an output that the plan names."""
+    held = Counter(own)
+    held.subtract(total_of(_held(output) for output in outputs if _tree(output) in permit.own))
+    held.subtract(total_of(named.tokens for named in plan.outputs[: plan.named] if named.tree not in permit.own))
+    return {token: amount for token, amount in held.items() if amount > 0}
 
 
 def _amounts(permit: Permit, plan: Plan, outputs: Sequence[ErgoBoxCandidate], spent: Spent) -> Iterator[str]:

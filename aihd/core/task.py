@@ -15,6 +15,8 @@ from itertools import product
 from typing import Final
 
 from aihd.errors import InvariantError
+from aihd.protocol import guards
+from aihd.protocol.constants import USELESS
 
 
 class Where(StrEnum):
@@ -22,14 +24,28 @@ class Where(StrEnum):
 
     OPEN = "open"  # the escrow is unspent
     CLAIMED = "claimed"  # ours
-    RELEASED = "released"  # paid; the rating is open and our half of it is empty
+    RELEASED = "released"  # the receipt is published; the rating is open and our half of it is empty
     COMMITTED = "committed"  # our commitment is in the rating
     REVEALED = "revealed"  # our mark is in the rating
-    RATED = "rated"  # the rating is final and may be settled
+    RATED = "rated"  # the rating is final, or its client stayed silent, and may be settled
     SETTLED = "settled"  # folded into our bond
-    FAILED = "failed"  # we admitted failure, the client was refunded
+    FAILED = "failed"  # we admitted failure, the client was refunded; the rating may be settled
+    FAILURE_SETTLED = "failure_settled"  # folded into our bond
     TIMED_OUT = "timed_out"  # we missed the deadline and were slashed
     LOST = "lost"  # the escrow went to another node, or back to its client
+
+    @property
+    def is_end(self) -> bool:
+        """Nothing of the task is left to do on the chain."""
+        return self in ENDS
+
+    @property
+    def is_undelivered(self) -> bool:
+        """The task brought no receipt, and never will."""
+        return self in (Where.FAILED, Where.FAILURE_SETTLED, Where.TIMED_OUT, Where.LOST)
+
+
+ENDS: Final = frozenset({Where.SETTLED, Where.FAILURE_SETTLED, Where.TIMED_OUT, Where.LOST})
 
 
 class Stage(StrEnum):
@@ -51,28 +67,36 @@ class State(StrEnum):
     RUNNING = "running"
     EXECUTED = "executed"
     FAILING = "failing"
-    RELEASED = "paid, to rate"
-    COMMITTED = "paid, committed"
-    REVEALED = "paid, revealed"
-    RATED = "paid, to settle"
-    SETTLED = "paid, settling"
-    REFUNDED = "refunded"
+    RELEASED = "released, to rate"
+    COMMITTED = "released, committed"
+    REVEALED = "released, revealed"
+    RATED = "released, to settle"
+    SETTLED = "released, settling"
+    REFUNDED = "refunded, to settle"
+    ADMITTED = "refunded, settling"
     SLASHED = "slashed"
     BEATEN = "beaten"
     PAID = "PAID"
+    BURNED = "BURNED"
     FAILED = "FAILED"
     TIMED_OUT = "TIMED OUT"
     LOST = "LOST"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Everything durable about a task. Amounts are nanoERG, heights are blocks; hashes, ids and keys are raw bytes."""
+    """Everything durable about a task. Heights are blocks; hashes, ids and keys are raw bytes.
+
+    `payment` is nanoERG, or units of the token `asset`; `worth` is nanoERG in any case.
+    """
 
     id: bytes
     service_hash: bytes
     input_commitment: bytes
+    worth: int
     payment: int
+    asset: bytes | None = None
+    holdback_bps: int = 0
     client: bytes
     claim_deadline: int
     exec_window: int
@@ -83,7 +107,9 @@ class Task:
     final: bool = False  # `where` is an end, and deep enough
     claim_height: int | None = None
     claim_block: bytes | None = None
+    claim_tx: bytes | None = None  # id of the transaction that claimed it, and set its reserve aside
     exec_deadline: int | None = None
+    release_height: int | None = None  # of the block that holds its receipt
     commit_deadline: int | None = None
     reveal_deadline: int | None = None
     may_reveal: bool = False
@@ -95,11 +121,43 @@ class Task:
     salt: bytes | None = None  # made and stored before the commitment
     client_mark: int = 0  # what the client gave us
     bridged: bool = False
+    acknowledged: bool = False  # an operator has seen that it was slashed
     note: str = ""
 
     @property
     def state(self) -> State:
-        return _CLOSED[self.where] if self.final and self.where in _CLOSED else STATES[self.where, self.stage]
+        if not self.final or not self.where.is_end:
+            return STATES[self.where, self.stage]
+        return State.BURNED if self.amounts.burned else _CLOSED[self.where]
+
+    @property
+    def amounts(self) -> Amounts:
+        """What of the payment is ours, waits for the client's mark, or was burned by it, where the task stands now."""
+        if self.where not in RELEASED:
+            return Amounts()
+        held = self.held_share
+        whole = self.payment if self.asset is not None else self.payment - guards.treasury_fee(self.worth)
+        if self.where is not Where.SETTLED:
+            return Amounts(paid=whole - held, held=held)
+        burned = held if self.client_mark == USELESS else 0
+        return Amounts(paid=whole - burned, burned=burned)
+
+    @property
+    def held_share(self) -> int:
+        """The part of the payment that a release leaves to the client's mark."""
+        return guards.held_share(self.worth, self.payment, self.holdback_bps, in_token=self.asset is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amounts:
+    """A released payment after the treasury's share, in nanoERG or in units of its token: each unit is in one of the three."""
+
+    paid: int = 0
+    held: int = 0
+    burned: int = 0
+
+
+RELEASED: Final = frozenset({Where.RELEASED, Where.COMMITTED, Where.REVEALED, Where.RATED, Where.SETTLED})
 
 
 _BY_WHERE: Final[Mapping[Where, State]] = {
@@ -110,6 +168,7 @@ _BY_WHERE: Final[Mapping[Where, State]] = {
     Where.RATED: State.RATED,
     Where.SETTLED: State.SETTLED,
     Where.FAILED: State.REFUNDED,
+    Where.FAILURE_SETTLED: State.ADMITTED,
     Where.TIMED_OUT: State.SLASHED,
     Where.LOST: State.BEATEN,
 }
@@ -127,20 +186,21 @@ STATES: Final[Mapping[tuple[Where, Stage], State]] = {
 }
 _CLOSED: Final[Mapping[Where, State]] = {
     Where.SETTLED: State.PAID,
-    Where.FAILED: State.FAILED,
+    Where.FAILURE_SETTLED: State.FAILED,
     Where.TIMED_OUT: State.TIMED_OUT,
     Where.LOST: State.LOST,
 }
-ENDS: Final = frozenset(_CLOSED)
-FINAL: Final = frozenset(_CLOSED.values())
-# States that keep us busy. A task that is paid and waits for its rating does not: the bond has a slot for it, and that is all.
+if set(_CLOSED) != ENDS:
+    raise InvariantError(f"ends without a state: {ENDS ^ set(_CLOSED)}")
+FINAL: Final = frozenset({*_CLOSED.values(), State.BURNED})
+# States that keep us busy. A task that is released and waits for its rating does not: the bond has a slot for it, and that is all.
 AT_WORK: Final = frozenset(
     {State.CLAIMING, State.AWAITING_INPUT, State.READY, State.RUNNING, State.EXECUTED, State.FAILING}
 )
 OWED: Final = frozenset({State.AWAITING_INPUT, State.READY, State.RUNNING, State.EXECUTED})
 
-# The payment is ours, the rating still goes on.
-PAID_OPEN: Final = frozenset({State.RELEASED, State.COMMITTED, State.REVEALED, State.RATED, State.SETTLED})
+# The receipt is published, the rating still goes on.
+RELEASED_OPEN: Final = frozenset({State.RELEASED, State.COMMITTED, State.REVEALED, State.RATED, State.SETTLED})
 
 
 class Command(StrEnum):
@@ -161,7 +221,7 @@ class Command(StrEnum):
     CLOSE = "close"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Margins, in blocks."""
 
@@ -221,12 +281,25 @@ DEADLINES: Final[Mapping[State, Callable[[Task, Limits], int]]] = {
     State.REVEALED: _reveal_deadline,
     State.RATED: lambda task, limits: _reveal_deadline(task, limits) + limits.final_depth,
     State.SETTLED: _buried,
-    State.REFUNDED: _buried,
+    # Anybody may settle a failure once its rating is over, but only we gain by it: our money is in the rating.
+    State.REFUNDED: lambda task, limits: _reveal_deadline(task, limits) + limits.final_depth,
+    State.ADMITTED: _buried,
     State.SLASHED: _buried,
     State.BEATEN: _buried,
 }
 if set(DEADLINES) != set(State) - FINAL:
     raise InvariantError(f"states without a deadline: {set(State) - FINAL - set(DEADLINES)}")
+
+
+def may_be_served(task: Task, height: int, limits: Limits) -> bool:
+    """Returns true once an output may be handed out, `height` being that of the next block.
+
+    Its release is final; or it is in a block, and whatever reorg takes it out again, it can be sent again before anybody may time it out.
+    """
+    if task.where not in RELEASED or task.release_height is None or task.exec_deadline is None:
+        return False
+    final = height - task.release_height > limits.final_depth
+    return final or task.exec_deadline >= height - 1 + limits.final_depth
 
 
 def decide(task: Task, height: int, limits: Limits) -> Command | None:
@@ -295,7 +368,8 @@ _RULES: Final[Mapping[State, Callable[[Task, int, Limits], Command | None]]] = {
     State.COMMITTED: _committed,
     State.RATED: lambda task, height, limits: Command.SETTLE,
     State.SETTLED: _ended,
-    State.REFUNDED: _ended,
+    State.REFUNDED: lambda task, height, limits: Command.SETTLE,
+    State.ADMITTED: _ended,
     State.SLASHED: _ended,
     State.BEATEN: _ended,
 }

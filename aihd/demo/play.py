@@ -5,60 +5,89 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from aihd.client.client import Order
 from aihd.client.verify import Finding
+from aihd.core.holdback import default_holdback
 from aihd.core.task import Where
-from aihd.demo.story import Step, steps
+from aihd.demo.story import ERG, Coin, Step, steps
 from aihd.demo.world import POLL, World
 from aihd.errors import DependencyError
 from aihd.nodo.reputation import read_service_reputation
+from aihd.protocol.box import Box
+from aihd.protocol.boxes import tokens_of
+from aihd.protocol.plans import held_of
 from aihd.protocol.trees import FEE_TREE, tree_of
-from aihd.protocol.units import NANO_PER_ERG, format_erg
+from aihd.protocol.units import NANO_PER_ERG
 
-PAYMENT: Final = NANO_PER_ERG
+WORTH: Final = NANO_PER_ERG
+TOKEN_PAYMENT: Final = 500  # smallest units: 5.00 of a token with two decimals
 MARK: Final = 5
 CLAIM_WINDOW: Final = 60
 EXEC_WINDOW: Final = 240
 SELECTION_WINDOW: Final = 8
 
 Tell = Callable[[Step], None]
+Balances = dict[Coin, dict[str, int]]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Ending:
-    """How the demo ended. Balances are nanoERG by wallet; `receipt_box` is what the node may reclaim later."""
+    """How the demo ended. Balances are smallest units by coin and wallet; `receipt_box` is the nanoERG that the node may reclaim later."""
 
     task_id: bytes
     node: str
-    before: dict[str, int]
-    after: dict[str, int]
+    order: Order
+    held: int
+    before: Balances
+    after: Balances
     fees: int
     receipt_box: int
     findings: list[Finding]
     output: Path
     reputation: tuple[int, int]
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Step]
 
-    @property
-    def changes(self) -> dict[str, int]:
-        return {name: self.after[name] - self.before[name] for name in self.before}
+    def changes(self, coin: Coin) -> dict[str, int]:
+        """What each wallet won or lost of a coin."""
+        return {name: self.after[coin][name] - amount for name, amount in self.before[coin].items()}
+
+    def elsewhere(self, coin: Coin) -> dict[str, int]:
+        """What no wallet has at the end, by who has it."""
+        return {"miners (fees)": self.fees, "receipt box (the node's, later)": self.receipt_box} if coin == ERG else {}
+
+    def total(self, coin: Coin) -> int:
+        """All changes of a coin: 0 when every unit that somebody lost is where somebody else has it."""
+        return sum(self.changes(coin).values()) + sum(self.elsewhere(coin).values())
 
     @property
     def balanced(self) -> bool:
-        """Whether every nanoERG that somebody lost is where somebody else, the miners, or the receipt box has it."""
-        return sum(self.changes.values()) + self.fees + self.receipt_box == 0
+        return all(self.total(coin) == 0 for coin in self.before)
+
+
+def order_of(world: World, service: str) -> Order:
+    """What the client asks for: anybody may claim, so the whole payment waits for its mark."""
+    in_token = world.coin != ERG
+    return Order(
+        service_hash=world.services[service],
+        payment=TOKEN_PAYMENT if in_token else WORTH,
+        worth=WORTH,
+        asset=world.coin.token,
+        holdback_bps=default_holdback(False, None),
+        claim_window=CLAIM_WINDOW,
+        exec_window=EXEC_WINDOW,
+        selection_window=SELECTION_WINDOW,
+    )
 
 
 async def play(world: World, input_path: Path, service: str, output: Path, tell: Tell) -> Ending:
     """Play one task; DependencyError when it does not end in a settled rating."""
     client = world.client.client
     before, fees_before = await _balances(world), _fees(world)
-    story = _Story(world, tell)
-    order = Order(world.services[service], PAYMENT, CLAIM_WINDOW, EXEC_WINDOW, SELECTION_WINDOW)
+    story, order = _Story(world, tell), order_of(world, service)
     task_id = await client.post(order, input_path, {})
     told = asyncio.create_task(story.follow(task_id))
     try:
@@ -80,20 +109,21 @@ async def play(world: World, input_path: Path, service: str, output: Path, tell:
     terms = claimed.life.claimed
     assert terms is not None
     keys = {daemon.name: node.signer.public_key for daemon, node in zip(world.daemons, world.nodes, strict=True)}
-    node = next(name for name, key in keys.items() if key == terms.content.node)
     after = await _balances(world)
     receipt = (await world.client.view.life(task_id)).receipt
     return Ending(
-        task_id,
-        node,
-        before,
-        after,
-        _fees(world) - fees_before,
-        receipt.value if receipt else 0,
-        findings,
-        output,
-        reputation,
-        story.told,
+        task_id=task_id,
+        node=next(name for name, key in keys.items() if key == terms.content.node),
+        order=order,
+        held=held_of(terms.content),
+        before=before,
+        after=after,
+        fees=_fees(world) - fees_before,
+        receipt_box=receipt.value if receipt else 0,
+        findings=findings,
+        output=output,
+        reputation=reputation,
+        steps=story.told,
     )
 
 
@@ -115,7 +145,8 @@ class _Story:
         view = self._world.client.view
         escrow = await view.escrow(task_id)
         if escrow is not None and escrow.height is not None:
-            detail = f"{format_erg(escrow.box.value)} locked: payment, receipt and rating"
+            tokens = "".join(f" and {self._world.coin.show(int(token.amount))}" for token in escrow.box.tokens or ())
+            detail = f"{ERG.show(escrow.box.value)}{tokens} locked: payment, receipt and rating"
             self._add(Step("post", escrow.height, str(escrow.box.transaction_id), detail))
         for step in steps(view.deployment, await view.sources.life(task_id)):
             self._add(step)
@@ -133,6 +164,10 @@ class _Story:
         bonds = {bond.content.node: bond.content for bond in await view.bonds()}
         assert life.claimed is not None
         bond = bonds[life.claimed.content.node]
+        held = self._world.coin.show(held_of(life.claimed.content))
+        self._add(
+            Step("PAID", height, life.rating_spent_by, f"the held share of {held} went to the node after the mark")
+        )
         self._add(
             Step(
                 "RATED",
@@ -158,12 +193,15 @@ async def _bridged(world: World, service: bytes) -> tuple[int, int]:
             await asyncio.sleep(POLL)
 
 
-async def _balances(world: World) -> dict[str, int]:
+async def _balances(world: World) -> Balances:
     view = world.client.view
-    return {
-        name: sum(box.value for box in await view.unspent(tree_of(address, view.prefix)))
-        for name, address in world.wallets.items()
-    }
+    boxes = {name: await view.unspent(tree_of(address, view.prefix)) for name, address in world.wallets.items()}
+    coins = dict.fromkeys((ERG, world.coin))
+    return {coin: {name: sum(_amount(box, coin) for box in owned) for name, owned in boxes.items()} for coin in coins}
+
+
+def _amount(box: Box, coin: Coin) -> int:
+    return box.value if coin == ERG else sum(amount for token, amount in tokens_of(box) if token == coin.token)
 
 
 def _fees(world: World) -> int:

@@ -10,29 +10,31 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from aihd.demo.play import MARK, PAYMENT, Ending, play
-from aihd.demo.story import Step, amount
+from aihd.client.terms import in_words
+from aihd.demo.play import MARK, Ending, order_of, play
+from aihd.demo.story import Coin, Step
 from aihd.demo.world import world
 from aihd.errors import DependencyError, UsageError
-from aihd.protocol.units import format_erg
 
 BLOCK_TIME: Final = 1.0
 MAX_INPUT: Final = 100 * 2**20
 SERVICES: Final = ("text-digest", "word-count")
 
 
-async def demo(console: Console, input_path: Path | None, service: str) -> None:
-    """Run the demo in a temporary folder; leaves nothing behind, nothing running."""
+async def demo(console: Console, input_path: Path | None, service: str, asset: str | None = None) -> None:
+    """Run the demo in a temporary folder; leaves nothing behind, nothing running. With `asset` it pays in a token of that name."""
     if service not in SERVICES:
         raise UsageError(f"--service {service!r}: there is {' and '.join(SERVICES)}")
     with tempfile.TemporaryDirectory(prefix="aihd-demo-") as name:
         folder = Path(name)
         source = _input(folder, input_path)
         console.print("Starting a chain, a gateway, a market, and two daemons with bonds …")
-        async with world(folder, block_time=BLOCK_TIME, max_input=MAX_INPUT) as stage:
-            console.print(
-                f"[bold]{source}[/] ({source.stat().st_size} bytes) to service {service} for {format_erg(PAYMENT)}"
-            )
+        async with world(folder, block_time=BLOCK_TIME, max_input=MAX_INPUT, asset=asset) as stage:
+            order, names = order_of(stage, service), stage.assets
+            paid = stage.coin.show(order.payment)
+            console.print(f"{source} ({source.stat().st_size} bytes) to service {service} for {paid}", markup=False)
+            for line in in_words(order, names):
+                console.print(line, markup=False, highlight=False)
             with Live(console=console, refresh_per_second=4) as live:
                 told: list[Step] = []
 
@@ -77,7 +79,8 @@ def _show(console: Console, ending: Ending, service: str) -> None:
     for finding in ending.findings:
         table.add_row(finding.what, "[green]holds[/]" if finding.holds else "[red]FAILS[/]", finding.detail)
     console.print(table)
-    console.print(_sheet(ending))
+    for coin in ending.before:
+        console.print(_sheet(ending, coin))
     score, index = ending.reputation
     console.print(
         f"Reputation in nodo's database: {service} has score {score} from {index} rating (the client gave {MARK})."
@@ -86,15 +89,15 @@ def _show(console: Console, ending: Ending, service: str) -> None:
     console.print("Output:", output.strip(), markup=False, highlight=False)
 
 
-def _sheet(ending: Ending) -> Table:
-    table = Table(title="Balances", title_justify="left")
+def _sheet(ending: Ending, coin: Coin) -> Table:
+    table = Table(title=f"Balances in {coin.name}", title_justify="left")
     for column in ("who", "before", "after", "change"):
         table.add_column(column, justify="left" if column == "who" else "right")
-    for name, change in ending.changes.items():
+    before, after = ending.before[coin], ending.after[coin]
+    for name, change in ending.changes(coin).items():
         who = f"{name} (ran it)" if name == ending.node else name
-        table.add_row(who, format_erg(ending.before[name]), format_erg(ending.after[name]), amount(change))
-    table.add_row("miners (fees)", "", "", amount(ending.fees))
-    table.add_row("receipt box (the node's, later)", "", "", amount(ending.receipt_box))
-    total = sum(ending.changes.values()) + ending.fees + ending.receipt_box
-    table.add_row("[bold]sum[/]", "", "", f"[bold]{amount(total)}[/]")
+        table.add_row(who, coin.show(before[name]), coin.show(after[name]), coin.signed(change))
+    for who, amount in ending.elsewhere(coin).items():
+        table.add_row(who, "", "", coin.signed(amount))
+    table.add_row("[bold]sum[/]", "", "", f"[bold]{coin.signed(ending.total(coin))}[/]")
     return table

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from aihd.core.life import Sighting
 from aihd.protocol.boxes import ClaimedTask, Rating, Receipt
 from aihd.protocol.codec import BoxError
 from aihd.protocol.deployment import CONTENT_OF, Deployment
-from aihd.protocol.units import format_erg
+from aihd.protocol.units import format_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,24 @@ class Step:
     height: int
     tx_id: str
     detail: str
+
+
+class Coin(NamedTuple):
+    """What a demo pays in: ERG, or a token of the devnet."""
+
+    token: bytes | None
+    name: str
+    decimals: int
+
+    def show(self, amount: int) -> str:
+        return f"{format_units(amount, self.decimals)} {self.name}"
+
+    def signed(self, amount: int) -> str:
+        """An amount for a balance sheet."""
+        return f"{'+' if amount > 0 else ''}{self.show(amount)}"
+
+
+ERG: Final = Coin(None, "ERG", 9)
 
 
 def steps(deployment: Deployment, sightings: Iterable[Sighting]) -> list[Step]:
@@ -47,7 +66,7 @@ def _told(content: object) -> tuple[int, str, str] | None:
         case ClaimedTask():
             return 0, "claim", f"node {content.node.hex()[:12]}… promises to deliver by height {content.exec_deadline}"
         case Receipt():
-            return 1, "PAID", f"receipt published, output {content.output_hash.hex()[:16]}…"
+            return 1, "RELEASED", f"receipt published, output {content.output_hash.hex()[:16]}…"
         case Rating():
             return _rating(content)
     return None
@@ -67,8 +86,3 @@ def _rating(rating: Rating) -> tuple[int, str, str] | None:
 
 def _halves(rating: Rating) -> tuple[tuple[str, bytes], ...]:
     return (("client", rating.client_commitment), ("node", rating.node_commitment))
-
-
-def amount(nano: int) -> str:
-    """A signed amount for a balance sheet."""
-    return f"{'+' if nano > 0 else '-' if nano < 0 else ''}{format_erg(abs(nano))}"

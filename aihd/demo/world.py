@@ -21,13 +21,16 @@ from aihd.chain.node import Node
 from aihd.chain.signer import Signer
 from aihd.chain.sources import Sources
 from aihd.client.party import Party, party, plan_deployment
+from aihd.core.assets import Asset, Assets
+from aihd.demo.story import ERG, Coin
 from aihd.devnet import Devnet
-from aihd.devnet.gateway import EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.errors import DependencyError
 from aihd.protocol import plans
+from aihd.protocol.boxes import tokens_of
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.trees import address_of
-from aihd.protocol.units import NANO_PER_ERG
+from aihd.protocol.units import NANO_PER_ERG, format_erg
 
 NETWORK: Final = "devnet"
 FEE: Final = 1_100_000
@@ -37,6 +40,7 @@ PURSE: Final = 100 * NANO_PER_ERG
 STAKE: Final = 5 * NANO_PER_ERG
 SERVICES: Final = Path(__file__).parent.parent / "devnet" / "services"
 SLOT: Final = 8080
+TOKEN_WORTH: Final = NANO_PER_ERG // 2  # nanoERG that a whole unit of the demo's token is taken for, at most
 
 
 class Daemon:
@@ -110,6 +114,13 @@ class World:
     nodes: tuple[Party, ...]
     daemons: tuple[Daemon, ...]
     wallets: dict[str, str]
+    coin: Coin = ERG
+
+    @property
+    def assets(self) -> Assets:
+        """The name of the token that is paid in, as a configuration has it."""
+        token, name, decimals = self.coin
+        return {} if token is None else {token: Asset(name=name, decimals=decimals, max_worth=TOKEN_WORTH)}
 
 
 @asynccontextmanager
@@ -120,25 +131,31 @@ async def world(
     max_input: int,
     names: tuple[str, ...] = ("node-a", "node-b"),
     start: bool = True,
+    asset: str | None = None,
 ) -> AsyncIterator[World]:
     """Set everything up in `folder`, with a bonded daemon for each name, and take everything down again.
+
+    With `asset` the client is given a token of that name, which the daemons take.
 
     Without `start` the daemons are configured and bonded, but not started.
     """
     async with AsyncExitStack() as stack:
         devnet = await stack.enter_async_context(Devnet(block_time=block_time))
-        gateway = await stack.enter_async_context(EmbeddedGateway(folder / "nodo"))
+        gateway = await stack.enter_async_context(EmbeddedGateway(folder / "nodo", credit=PLENTY))
         services = {name: gateway.install(SERVICES / name.replace("-", "_")) for name in ("text-digest", "word-count")}
         makers = _Makers(folder, devnet, stack)
         treasury = Signer(new_mnemonic())
         deployment, genesis_id = await makers.found_market(treasury.tree)
         client = await makers.party("client", deployment, genesis_id)
+        coin = ERG if asset is None else await makers.issue(asset, client)
         nodes = [await makers.party(name, deployment, genesis_id) for name in names]
         daemons = []
         for node, name in zip(nodes, names, strict=True):
             exchange, ops = free_port(), free_port()
             await node.open_bond(STAKE, f"http://127.0.0.1:{exchange}")
-            config = _write_config(folder / name, devnet, gateway, makers.deployment_file, exchange, ops, max_input)
+            config = _write_config(
+                folder / name, devnet, gateway, makers.deployment_file, exchange, ops, max_input, coin=coin
+            )
             daemons.append(Daemon(name, config, ops))
             stack.push_async_callback(daemons[-1].stop)
         if start:
@@ -150,7 +167,7 @@ async def world(
         wallets = {"client": _address(client)}
         wallets.update((name, _address(node)) for name, node in zip(names, nodes, strict=True))
         wallets["treasury"] = address_of(treasury.tree)
-        yield World(devnet, gateway, services, deployment, client, tuple(nodes), tuple(daemons), wallets)
+        yield World(devnet, gateway, services, deployment, client, tuple(nodes), tuple(daemons), wallets, coin)
 
 
 async def _old_enough(who: Party) -> None:
@@ -196,6 +213,16 @@ class _Makers:
         await deployer.do("deploy", plans.deploy)
         return deployment, genesis_id
 
+    async def issue(self, name: str, owner: Party) -> Coin:
+        """A token with two decimals, 1,000.00 of it in the wallet of `owner`."""
+        address = _address(owner)
+        token = bytes.fromhex(self._devnet.chain.issue(name, 100_000, 2, to=address))
+        while all(
+            held != token for box in await owner.view.explorer.unspent_by_address(address) for held, _ in tokens_of(box)
+        ):
+            await asyncio.sleep(POLL)
+        return Coin(token, name, 2)
+
     async def party(self, name: str, deployment: Deployment, genesis_id: str) -> Party:
         signer = self._wallet(name)
         await self._funded(signer)
@@ -237,7 +264,15 @@ class _Makers:
 
 
 def _write_config(
-    folder: Path, devnet: Devnet, gateway: EmbeddedGateway, deployment: Path, exchange: int, ops: int, max_input: int
+    folder: Path,
+    devnet: Devnet,
+    gateway: EmbeddedGateway,
+    deployment: Path,
+    exchange: int,
+    ops: int,
+    max_input: int,
+    *,
+    coin: Coin,
 ) -> Path:
     """The configuration of one daemon, as an operator would write it."""
     config = folder / "aihd.toml"
@@ -262,6 +297,7 @@ public_funders = ["{address_of(bytes.fromhex(devnet.chain.genesis[0].tree))}"]
 
 [policy]
 max_input = "{max_input} B"
+min_payment = ["0.01 ERG"{f', "0.10 {coin.name}"' if coin.token else ""}]
 
 [[services]]
 name = "text-digest"
@@ -283,8 +319,15 @@ listen = "127.0.0.1:{exchange}"
 listen = "127.0.0.1:{ops}"
 data_dir = "{folder / "data"}"
 log_format = "json"
-''')
+{_asset(coin)}''')
     return config
+
+
+def _asset(coin: Coin) -> str:
+    if coin.token is None:
+        return ""
+    worth = f"{format_erg(TOKEN_WORTH)}"
+    return f'[[assets]]\nname = "{coin.name}"\nid = "{coin.token.hex()}"\ndecimals = {coin.decimals}\nmax_worth = "{worth}"\n'
 
 
 def last_lines(log: Path, count: int = 5) -> str:

@@ -321,6 +321,7 @@ class Chain:
         self._readmit(self.pool.clear())
 
     def _mine_one(self) -> Block:
+        waiting = len(self._lead.blocks)
         self.settle()
         builder = self._builder()
         for entry in self.pool.heaviest_first():
@@ -328,7 +329,7 @@ class Chain:
             if ruling.refusal is None and builder.has_room_for(entry.view, ruling.cost):
                 builder.add(entry.view, ruling.cost)
         block = self._seal(builder)
-        self._fall_back(self.ahead)
+        self._fall_back(min(self.ahead, waiting + 1))
         self._readmit(self.pool.clear())
         return block
 

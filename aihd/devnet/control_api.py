@@ -1,8 +1,9 @@
 """The devnet's own routes: mine, fork, drop, pay, break, save, look. Errors have the node's form.
 
-`POST /devnet/mine {"blocks", "on"}`, `/reorg {"depth", "lose"}`, `/drop {"transactionId"}`, `/restart`,
-`/faucet {"address", "nanoErg"}`, `/issue {"name", "amount", "decimals", "address", "description"}`,
-`/fault {"name", "on", "api"}`, `/snapshot {"name"}`, `/restore {"name"}`;
+`POST /devnet/mine {"blocks", "on"}`, `/reorg {"depth", "lose", "making"}`, `/settle`, `/drop {"transactionId"}`, `/restart`,
+`/node {"headersAhead", "selfMined", "peerHeight"}`, `/faucet {"address", "nanoErg"}`,
+`/issue {"name", "amount", "decimals", "address", "description"}`, `/fault {"name", "on", "api"}`, `/snapshot {"name"}`,
+`/restore {"name"}`;
 `GET /devnet/status`. Snapshots have names, not paths: they stay in one folder.
 """
 
@@ -39,6 +40,8 @@ class ControlApi:
         return [
             web.post("/devnet/mine", self.mine),
             web.post("/devnet/reorg", self.reorg),
+            web.post("/devnet/settle", self.settle),
+            web.post("/devnet/node", self.node),
             web.post("/devnet/drop", self.drop),
             web.post("/devnet/restart", self.restart),
             web.post("/devnet/faucet", self.faucet),
@@ -59,9 +62,34 @@ class ControlApi:
     async def reorg(self, request: web.Request) -> web.Response:
         """Forks and gives the ids of the orphaned blocks."""
         body = await _object(request)
-        depth, lose = _whole(body, "depth", 1), _switch(body, "lose", False)
-        orphaned = _or_400(lambda: self._chain.reorg(depth, lose=lose))
+        depth, lose, making = _whole(body, "depth", 1), _switch(body, "lose", False), _switch(body, "making", False)
+        orphaned = _or_400(lambda: self._chain.reorg(depth, lose=lose, making=making))
         return web.json_response({"height": self._chain.height, "orphaned": _ids(orphaned)})
+
+    async def settle(self, _request: web.Request) -> web.Response:
+        """Brings the contents of the blocks whose headers have come."""
+        self._chain.settle()
+        return web.json_response(self._progress())
+
+    async def node(self, request: web.Request) -> web.Response:
+        """Sets how far the headers run ahead, which share of them is self-mined, and how high the peers are; all may be left out."""
+        body, chain = await _object(request), self._chain
+        ahead, peers = (_whole(body, name, -1, least=-1) for name in ("headersAhead", "peerHeight"))
+        share = body.get("selfMined", chain.self_mined)
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise HttpError(
+                400, f'the body must be an object with "selfMined", a number of 0 to 1; it has {str(share)[:60]!r}'
+            )
+        if ahead >= 0:
+            _or_400(lambda: chain.run_ahead(ahead))
+        chain.self_mined = float(share)
+        chain.peer_height = peers if peers >= 0 else chain.peer_height
+        return web.json_response(self._progress())
+
+    def _progress(self) -> JsonObject:
+        chain = self._chain
+        state = {"height": chain.height, "headersHeight": chain.best_header.height, "headersAhead": chain.ahead}
+        return {**state, "selfMined": chain.self_mined, "peerHeight": chain.peer_height}
 
     async def drop(self, request: web.Request) -> web.Response:
         """Loses a waiting transaction."""
@@ -114,7 +142,7 @@ class ControlApi:
         """Tip, mempool, faults and sizes, and the balances of the addresses in the query, in nanoERG."""
         chain, ledger = self._chain, self._chain.ledger
         state = {
-            "height": chain.height,
+            **self._progress(),
             "bestBlockId": chain.tip.block_id,
             "genesisBlockId": chain.blocks[0].block_id,
             "unconfirmed": len(chain.pool),

@@ -65,9 +65,14 @@ class Cursor:
             raise self.wrong(_KINDS[bits])
         return whole
 
+    def text(self) -> str:
+        """A text."""
+        text: str = self._present(str, "String")
+        return text
+
     def hex(self) -> bytes:
         """Bytes out of a text in hex."""
-        text = self._present(str, "String")
+        text = self.text()
         try:
             return hex_text(text, 400)
         except HttpError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
 from aiohttp import web
@@ -30,6 +30,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "orphans": "lists of all boxes of a template hold those of orphaned blocks",
     "unordered": "lists of all boxes have another order with every request",
     "lag": f"Explorer and extra index are {LAG} blocks behind the chain",
+    "stuck": "Explorer and extra index stay where the chain was when the fault was switched on",
     "too-many-requests": "429 with Retry-After, in the words of a proxy",
     "html-errors": "502 with a page of HTML",
     "half-pages": "lists are cut to their first half",
@@ -48,8 +49,13 @@ class Faults:
     def __init__(self, on: Iterable[str] = REAL) -> None:
         self._on: dict[str, set[Api]] = {name: set() for name in FAULTS}
         self._changed = asyncio.Event()
+        self._watchers: list[Callable[[], object]] = []
         for name in on:
             self.switch(name, True)
+
+    def watch(self, look: Callable[[], object]) -> None:
+        """Has somebody look at the chain whenever a fault was switched."""
+        self._watchers.append(look)
 
     def switch(self, name: str, on: bool, api: str | None = None) -> None:
         """Turns a fault on or off for one API, or for both; UsageError for a name that is none, or an API without it."""
@@ -65,6 +71,8 @@ class Faults:
         self._on[name] = self._on[name] | chosen if on else self._on[name] - chosen
         self._changed.set()
         self._changed = asyncio.Event()
+        for look in self._watchers:
+            look()
 
     def active(self, name: str, api: Api) -> bool:
         """Whether a fault is on for an API."""
@@ -117,16 +125,20 @@ class Indexer:
     def __init__(self, chain: Chain, faults: Faults, api: Api) -> None:
         self._chain, self._faults, self._api = chain, faults, api
         self._behind: History | None = None
+        faults.watch(lambda: self.history)
 
     @property
     def history(self) -> History:
-        """The main chain; with the fault "lag" as it was some blocks ago."""
-        if not self._faults.active("lag", self._api):
+        """The main chain; with the fault "lag" as it was some blocks ago, with "stuck" as it was when that was first seen."""
+        stuck = self._faults.active("stuck", self._api)
+        if not stuck and not self._faults.active("lag", self._api):
             self._behind = None
             return self._chain.main
         if self._behind is None or self._behind.blocks[0] is not self._chain.blocks[0]:
             self._behind = History(self._chain.genesis)
-        self._behind.follow(self._chain.blocks[:-LAG])
+            self._behind.follow(self._chain.blocks)
+        if not stuck:
+            self._behind.follow(self._chain.blocks[:-LAG])
         return self._behind
 
 

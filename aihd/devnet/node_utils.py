@@ -11,8 +11,9 @@ from ergo_lib_python.chain import EcPoint, NetworkPrefix
 from aihd.devnet.addresses import AddressError, content_of, decoded_tree
 from aihd.devnet.blocks import Block, JsonObject
 from aihd.devnet.chain import Chain
+from aihd.devnet.decode import BYTE, Cursor
 from aihd.devnet.http import HttpError, found
-from aihd.devnet.node_http import NOT_FOUND, height, hex_text, id_of, modifier_id, text_entity
+from aihd.devnet.node_http import NOT_FOUND, entity, height, hex_text, id_of, modifier_id, text_entity
 from aihd.devnet.node_json import NodeJson
 from aihd.devnet.wire import vlq
 from aihd.protocol.panics import contained
@@ -37,8 +38,8 @@ class NodeUtils:
         """All routes."""
         proof = "/nipopow/proof/{m}/{k}"
         return [
-            web.post("/script/p2sAddress", self.no_compiler),
-            web.post("/script/p2shAddress", self.no_compiler),
+            web.post("/script/p2sAddress", self.compiled),
+            web.post("/script/p2shAddress", self.compiled),
             web.post("/script/executeWithContext", self.no_compiler),
             web.get("/script/addressToTree/{address}", self.address_to_tree),
             web.get("/script/addressToBytes/{address}", self.address_to_bytes),
@@ -59,6 +60,13 @@ class NodeUtils:
         ]
 
     # -- addresses and hashes -----------------------------------------------------------------------------------
+
+    async def compiled(self, request: web.Request) -> web.Response:
+        """Refuses what a node would compile, and in its words what is no request to compile."""
+        body = Cursor(await entity(request))
+        body.field("source").text()
+        body.field("treeVersion").number(BYTE)
+        return await self.no_compiler(request)
 
     async def no_compiler(self, _request: web.Request) -> web.Response:
         """Refuses."""

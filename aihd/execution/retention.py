@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from aihd.core.task import Task, Where
+from aihd.core.task import RELEASED, Task
 from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
 from aihd.protocol.constants import RECEIPT_RETENTION
@@ -13,18 +13,15 @@ from aihd.protocol.constants import RECEIPT_RETENTION
 GRACE: Final = 86_400.0
 """Seconds for which a file is kept though no task is known to need it."""
 
-UNPAID: Final = frozenset({Where.FAILED, Where.TIMED_OUT, Where.LOST})
-PAID: Final = frozenset({Where.RELEASED, Where.COMMITTED, Where.REVEALED, Where.RATED, Where.SETTLED})
-
 
 def expired(task: Task, height: int) -> bool:
     """Whether nothing of a task has to be kept at the tip's height: it ended without a receipt, or its receipt may be reclaimed.
 
     `task.since` is the height of the newest step, the receipt's own or a later one: so this errs on the side of keeping.
     """
-    if task.where in UNPAID:
+    if task.where.is_undelivered:
         return task.final
-    return task.where in PAID and task.since is not None and height > task.since + RECEIPT_RETENTION
+    return task.where in RELEASED and task.since is not None and height > task.since + RECEIPT_RETENTION
 
 
 def sweep(

@@ -29,7 +29,7 @@ from aihd.nodo.payment import message, paying
 from aihd.nodo.payment.proof import Claim, Proof, Verdict, judge, prove, sight
 from aihd.nodo.payment.settings import PaymentSettings, key_of, load_payment
 from aihd.protocol.constants import MIN_BOX, RATING_VALUE, RECEIPT_VALUE
-from aihd.protocol.plans import escrow_value
+from aihd.protocol.guards import escrow_value
 
 CONTRACT: Final = "aih task escrow 1"
 """What this payment process is, the same for every node and market: peers match it by its hash."""
@@ -119,7 +119,8 @@ def check_sender_balance(amount: int) -> bool:
     except AihdError as error:
         log.warning("balance unknown: %s", one_line(error))
         return False
-    return held >= escrow_value(payment.nanoerg(amount)) + fee + MIN_BOX
+    nanoerg = payment.nanoerg(amount)
+    return held >= escrow_value(nanoerg, nanoerg, in_token=False) + fee + MIN_BOX
 
 
 def settlement_floors_mu() -> tuple[int, int]:

@@ -34,6 +34,10 @@ class Notifier:
         """The daemon has begun to stop."""
         return self._send("STOPPING=1", *_status(status))
 
+    def extend(self, seconds: float) -> bool:
+        """Starting or stopping takes so much longer than was said."""
+        return self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1_000_000)}")
+
     def watchdog(self) -> bool:
         """Call on real progress only: what feeds the watchdog is what the manager believes."""
         return self._send("WATCHDOG=1")

@@ -14,7 +14,16 @@ from ergo_lib_python.chain import Constant, ErgoBox, NonMandatoryRegisterId
 from aihd.protocol import codec
 from aihd.protocol.box import Box
 from aihd.protocol.codec import Registers
-from aihd.protocol.constants import MAX_ALLOWED, MAX_CID, MAX_ENDPOINT, MAX_LOCATOR, MAX_OPEN, MAX_PROOF
+from aihd.protocol.constants import (
+    COMPLETED,
+    MAX_ALLOWED,
+    MAX_CID,
+    MAX_ENDPOINT,
+    MAX_LOCATOR,
+    MAX_OPEN,
+    MAX_PROOF,
+    VERSION,
+)
 
 RegisterMap = dict[NonMandatoryRegisterId, Constant]
 
@@ -82,6 +91,12 @@ def tokens_of(box: ErgoBox | Box) -> tuple[tuple[bytes, int], ...]:
     if isinstance(box, Box):
         return box.tokens
     return tuple((bytes(t.token_id), int(t.amount)) for t in box.tokens)
+
+
+def _asset(box: ErgoBox, *, after: int) -> bytes | None:
+    """The token of a payment, which stands after the task token where there is one; how many units is checked by Deployment.read."""
+    held = tokens_of(box)
+    return held[after][0] if len(held) > after else None
 
 
 def registers(content: Content) -> RegisterMap:
@@ -152,31 +167,41 @@ class Bond:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEscrow:
-    """A posted task; `payment` is nanoERG, windows are blocks, `claim_deadline` is a height."""
+    """A posted task.
+
+    `payment` is nanoERG, or units of the token `asset`; `worth` is nanoERG, and the same as the payment where that is in ERG.
+    `holdback_bps` is the share of the payment that waits for the client's mark, in basis points. Windows are blocks, `claim_deadline` is
+    a height.
+    """
 
     service_hash: bytes
     input_commitment: bytes
+    worth: int
     payment: int
+    asset: bytes | None = None
     min_reputation: int
     claim_deadline: int
     exec_window: int
     selection_window: int
     selection_difficulty: int
-    version: int
+    holdback_bps: int = 0
+    version: int = VERSION
     client: bytes
     locator: str = ""
     allowed: tuple[bytes, ...] = ()
 
     def constants(self) -> tuple[Constant, ...]:
         terms = (
+            self.worth,
             self.payment,
             self.min_reputation,
             self.claim_deadline,
             self.exec_window,
             self.selection_window,
             self.selection_difficulty,
+            self.holdback_bps,
             self.version,
         )
         return (
@@ -191,32 +216,40 @@ class TaskEscrow:
     @classmethod
     def read(cls, box: ErgoBox | Box) -> Self:
         r = Registers("TaskEscrow", box)
-        payment, min_reputation, claim_deadline, exec_window, window, difficulty, version = r.longs("R6", 7)
+        worth, payment, min_reputation, claim_deadline, exec_window, window, difficulty, holdback, version = r.longs(
+            "R6", 9
+        )
         return cls(
-            r.coll_byte("R4", size=32),
-            r.coll_byte("R5", size=32),
-            payment,
-            min_reputation,
-            claim_deadline,
-            exec_window,
-            window,
-            difficulty,
-            version,
+            service_hash=r.coll_byte("R4", size=32),
+            input_commitment=r.coll_byte("R5", size=32),
+            worth=worth,
+            payment=payment,
+            asset=_asset(box, after=0),
+            min_reputation=min_reputation,
+            claim_deadline=claim_deadline,
+            exec_window=exec_window,
+            selection_window=window,
+            selection_difficulty=difficulty,
+            holdback_bps=holdback,
+            version=version,
             client=r.public_key("R7"),
             locator=r.text("R8", most=MAX_LOCATOR),
             allowed=r.byte_strings("R9", size=33, most=MAX_ALLOWED),
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedTask:
-    """A task promised to one node until `exec_deadline` (height)."""
+    """A task promised to one node until `exec_deadline` (height); amounts as in its TaskEscrow."""
 
     service_hash: bytes
     input_commitment: bytes
+    worth: int
     payment: int
+    asset: bytes | None = None
     exec_deadline: int
     claim_height: int
+    holdback_bps: int = 0
     client: bytes
     node: bytes
     locator: str = ""
@@ -225,7 +258,7 @@ class ClaimedTask:
         return (
             codec.coll_byte(self.service_hash),
             codec.coll_byte(self.input_commitment),
-            codec.coll_long((self.payment, self.exec_deadline, self.claim_height)),
+            codec.coll_long((self.worth, self.payment, self.exec_deadline, self.claim_height, self.holdback_bps)),
             codec.sigma_prop(self.client),
             codec.sigma_prop(self.node),
             codec.coll_byte(self.locator.encode()),
@@ -234,13 +267,16 @@ class ClaimedTask:
     @classmethod
     def read(cls, box: ErgoBox | Box) -> Self:
         r = Registers("ClaimedTask", box)
-        payment, exec_deadline, claim_height = r.longs("R6", 3)
+        worth, payment, exec_deadline, claim_height, holdback = r.longs("R6", 5)
         return cls(
-            r.coll_byte("R4", size=32),
-            r.coll_byte("R5", size=32),
-            payment,
-            exec_deadline,
-            claim_height,
+            service_hash=r.coll_byte("R4", size=32),
+            input_commitment=r.coll_byte("R5", size=32),
+            worth=worth,
+            payment=payment,
+            asset=_asset(box, after=1),
+            exec_deadline=exec_deadline,
+            claim_height=claim_height,
+            holdback_bps=holdback,
             client=r.public_key("R7"),
             node=r.public_key("R8"),
             locator=r.text("R9", most=MAX_LOCATOR),
@@ -315,13 +351,20 @@ class FailureReceipt:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rating:
-    """The marks that both sides give each other; a mark is 1 to 5, 0 = none; a commitment is 32 bytes or empty."""
+    """The marks that both sides give each other; a mark is 1 to 5, 0 = none; a commitment is 32 bytes or empty.
+
+    `worth` is that of the task, in nanoERG; `held` is the share of the payment that the box keeps until it is settled, in nanoERG or in
+    units of the token `asset`; `outcome` is COMPLETED or FAILED.
+    """
 
     client: bytes
     node: bytes
-    payment: int
+    worth: int
+    held: int = 0
+    asset: bytes | None = None
+    outcome: int = COMPLETED
     commit_deadline: int
     reveal_deadline: int
     client_mark: int = 0
@@ -333,7 +376,7 @@ class Rating:
         return (
             codec.sigma_prop(self.client),
             codec.sigma_prop(self.node),
-            codec.coll_long((self.payment,)),
+            codec.coll_long((self.worth, self.held, self.outcome)),
             codec.coll_int((self.commit_deadline, self.reveal_deadline, self.client_mark, self.node_mark)),
             codec.coll_byte(self.client_commitment),
             codec.coll_byte(self.node_commitment),
@@ -342,20 +385,23 @@ class Rating:
     @classmethod
     def read(cls, box: ErgoBox | Box) -> Self:
         r = Registers("Rating", box)
-        (payment,) = r.longs("R6", 1)
+        worth, held, outcome = r.longs("R6", 3)
         commit_deadline, reveal_deadline, client_mark, node_mark = r.ints("R7", 4)
         commitments = {register: r.coll_byte(register, most=32) for register in ("R8", "R9")}
         for register, commitment in commitments.items():
             if len(commitment) not in (0, 32):
                 raise r.error(register, commitment, "a commitment of 0 or 32 bytes")
         return cls(
-            r.public_key("R4"),
-            r.public_key("R5"),
-            payment,
-            commit_deadline,
-            reveal_deadline,
-            client_mark,
-            node_mark,
-            commitments["R8"],
-            commitments["R9"],
+            client=r.public_key("R4"),
+            node=r.public_key("R5"),
+            worth=worth,
+            held=held,
+            asset=_asset(box, after=1),
+            outcome=outcome,
+            commit_deadline=commit_deadline,
+            reveal_deadline=reveal_deadline,
+            client_mark=client_mark,
+            node_mark=node_mark,
+            client_commitment=commitments["R8"],
+            node_commitment=commitments["R9"],
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from ergo_lib_python.chain import ErgoStateContext, Header, Parameters, PreHeader
 
-from aihd.errors import DependencyError
+from aihd.errors import DependencyError, one_line
 from aihd.protocol.trees import GENERATOR
 
 HEADERS = 10  # ergo-lib takes exactly this many; scripts may rely on fewer (see docs/protocol.md on CONTEXT.headers)
@@ -23,7 +23,7 @@ def state_context(headers: Sequence[Mapping[str, Any]], parameters: Mapping[str,
 
     `headers`: at least 10, in node JSON, newest first (a node's lastHeaders is the other way round; the Explorer's
     string `powSolutions.d` is understood). `parameters`: `/info.parameters` of a node or `/networkState.params`.
-    DependencyError where headers are missing, or do not descend one by one.
+    DependencyError where headers are missing, cannot be read, or do not descend one by one.
     """
     newest_first = list(headers[:HEADERS])
     _check_linked(newest_first)
@@ -60,5 +60,11 @@ def _check_linked(headers: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _parse(header: Mapping[str, Any]) -> Header:
-    solution = header["powSolutions"]
-    return Header.from_json({**header, "powSolutions": {**solution, "d": int(solution["d"])}})
+    """A header from JSON. ergo-lib reads `powSolutions.d`, 256 bits in blocks that the node mined itself, from a string only."""
+    try:
+        solution = header["powSolutions"]
+        return Header.from_json({**header, "powSolutions": {**solution, "d": str(int(solution["d"]))}})
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise DependencyError(
+            f"the header at height {str(header.get('height'))[:20]} cannot be read: {one_line(error, 120)}"
+        ) from None

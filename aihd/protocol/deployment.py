@@ -46,8 +46,9 @@ class Guard(StrEnum):
 
 BOND_TOKEN: Final = "BOND_TOKEN"
 TREASURY: Final = "TREASURY"
+EXPIRY: Final = "EXPIRY"
 # Every name that may stand for a slot; <GUARD>_HASH is blake2b256 of that guard's tree.
-SLOT_NAMES: Final = (BOND_TOKEN, TREASURY, *(f"{guard.upper()}_HASH" for guard in Guard))
+SLOT_NAMES: Final = (BOND_TOKEN, TREASURY, EXPIRY, *(f"{guard.upper()}_HASH" for guard in Guard))
 
 CONTENT_OF: Final[Mapping[Guard, type[Content]]] = {
     Guard.FAILURE: FailureReceipt,
@@ -62,9 +63,10 @@ GUARD_OF: Final = {content: guard for guard, content in CONTENT_OF.items()}
 C = TypeVar("C", bound=Content)
 
 
-def slot_marker(name: str) -> bytes:
-    """The 32 bytes that stand in a template for the value of a slot."""
-    return blake2b256(b"aihd:slot:" + name.encode())
+def slot_marker(name: str) -> Constant:
+    """Returns the constant that stands in a template for the value of a slot: a Long for EXPIRY, 32 bytes for all others."""
+    digest = blake2b256(b"aihd:slot:" + name.encode())
+    return Constant.from_i64(int.from_bytes(digest[:7], "big")) if name == EXPIRY else Constant(digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +81,59 @@ class Template:
     def of(cls, guard: Guard, tree: bytes) -> Template:
         """Find the slots of a freshly compiled tree by their markers."""
         constants = [bytes(c) for c in ErgoTree.from_bytes(tree).constants()]
-        found = {name: bytes(Constant(slot_marker(name))) for name in SLOT_NAMES}
+        found = {name: bytes(slot_marker(name)) for name in SLOT_NAMES}
         slots = {name: tuple(i for i, c in enumerate(constants) if c == marker) for name, marker in found.items()}
         return cls(guard, tree, {name: places for name, places in slots.items() if places})
 
-    def fill(self, values: Mapping[str, bytes]) -> bytes:
+    def fill(self, values: Mapping[str, Constant]) -> bytes:
         """The tree with each slot set to its value."""
         tree = ErgoTree.from_bytes(self.tree)
         for name, places in self.slots.items():
             for index in places:
-                tree = tree.with_constant(index, Constant(values[name]))
+                tree = tree.with_constant(index, values[name])
         return bytes(tree)
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """The scripts of one market. `network` is mainnet, testnet or devnet; `treasury` is the ErgoTree that receives fees."""
+    """The scripts of one market.
+
+    `network` is mainnet, testnet or devnet; `treasury` is the ErgoTree that receives fees; `expiry` is the last height at which a bond
+    may be opened or a task claimed.
+    """
 
     network: str
     bond_token: bytes
     treasury: bytes
+    expiry: int
     trees: Mapping[Guard, bytes]
     _guards: Mapping[bytes, Guard] = field(repr=False)
 
     @classmethod
     def make(
-        cls, templates: Mapping[Guard, Template], *, network: str, bond_token: bytes, treasury: bytes
+        cls, templates: Mapping[Guard, Template], *, network: str, bond_token: bytes, treasury: bytes, expiry: int
     ) -> Deployment:
         if len(bond_token) != 32:
             raise ConfigError(f"deployment: bond_token is {bond_token.hex()}, expected 32 bytes")
-        values = {BOND_TOKEN: bond_token, TREASURY: treasury}
+        if expiry <= 0:
+            raise ConfigError(f"deployment: expiry is {expiry}, expected a height")
+        values = {
+            BOND_TOKEN: Constant(bond_token),
+            TREASURY: Constant(treasury),
+            EXPIRY: Constant.from_i64(expiry),
+        }
         trees: dict[Guard, bytes] = {}
         for guard in Guard:
             trees[guard] = templates[guard].fill(values)
-            values[f"{guard.upper()}_HASH"] = blake2b256(trees[guard])
-        return cls(network, bond_token, treasury, trees, {tree: guard for guard, tree in trees.items()})
+            values[f"{guard.upper()}_HASH"] = Constant(blake2b256(trees[guard]))
+        return cls(
+            network=network,
+            bond_token=bond_token,
+            treasury=treasury,
+            expiry=expiry,
+            trees=trees,
+            _guards={tree: guard for guard, tree in trees.items()},
+        )
 
     @property
     def id(self) -> str:
@@ -139,16 +159,16 @@ class Deployment:
                 expected = [(self.bond_token, 1)]
             case Minter():
                 expected = [(self.bond_token, None)]
-            case TaskEscrow():
-                expected = []
-            case ClaimedTask():
-                expected = [(None, 2)]
-            case Rating():
-                expected = [(None, 1)]
+            case TaskEscrow(asset=asset, payment=payment):
+                expected = [(asset, payment)] if asset else []
+            case ClaimedTask(asset=asset, payment=payment):
+                expected = [(None, 2), *([(asset, payment)] if asset else [])]
+            case Rating(asset=asset, held=held_share):
+                expected = [(None, 1), *([(asset, held_share)] if asset else [])]
             case Receipt(task_id=task_id):
                 expected = [(task_id, 1)]
             case FailureReceipt(task_id=task_id):
-                expected = [(task_id, 2)]
+                expected = [(task_id, 1)]
         held = found.tokens
         if len(held) != len(expected) or any(
             (want_id is not None and have_id != want_id) or (want is not None and have != want)

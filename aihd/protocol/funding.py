@@ -2,24 +2,47 @@
 
 A `Plan` is the whole of a transaction before it is signed. It is what the journal records, what the signer checks what it is asked
 to sign against, and what `unsigned()` turns into bytes.
+
+Promise: what goes in comes out again, nanoERG and each token by its amount, but for what the plan says is burned. Change is split over
+boxes that the chain takes, and a plan that no node would take for its size is refused here, with what would fit.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final
 
 from ergo_lib_python.chain import Constant, ContextExtension, ErgoBox, ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.ergo_tree import ErgoTree
 from ergo_lib_python.transaction import DataInput, UnsignedInput, UnsignedTransaction
 
-from aihd.errors import AihdError, Exit
 from aihd.protocol.boxes import RegisterMap, tokens_of
-from aihd.protocol.constants import MIN_BOX
+from aihd.protocol.coins import (
+    BOX_BYTES,
+    INPUT_BYTES,
+    INPUT_COST,
+    OUTPUT_COST,
+    TOKEN_BYTES,
+    TOKEN_COST,
+    Demand,
+    Tokens,
+    batches,
+    select,
+    total_of,
+)
+from aihd.protocol.coins import InsufficientFundsError as InsufficientFundsError
+from aihd.protocol.rules import MAX_TX_SIZE
 from aihd.protocol.trees import FEE_TREE
-from aihd.protocol.units import NanoErg, format_erg
+
+MIN_VALUE_PER_BYTE: Final = 360  # nanoERG that a box must hold for each of its bytes, unless miners vote otherwise
+MAX_COST: Final = 4_900_000  # of a transaction, policy of the main net's nodes
+SMALLEST_MAX_COST: Final = 800_000  # and on the network whose nodes take least
+# What else a transaction takes at most: context variables, data inputs and the fee; the interpreter's start and the guards.
+_OTHER_BYTES: Final = 1_024
+_OTHER_COST: Final = 40_000
 
 
 class TxKind(StrEnum):
@@ -44,12 +67,6 @@ class TxKind(StrEnum):
     OPINION = "opinion"
 
 
-class InsufficientFundsError(AihdError):
-    """The wallet cannot pay for a transaction; nothing was built."""
-
-    exit_code = Exit.TEMPORARY
-
-
 @dataclass(frozen=True, slots=True)
 class Output:
     """An output that a plan names: `value` nanoERG under `tree`."""
@@ -62,16 +79,24 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Funds:
-    """What may be spent: wallet boxes (in the order in which they should be used up), the tree that takes the change, the fee."""
+    """What may be spent: wallet boxes (in the order in which they should be used up), the tree that takes the change, the fee.
+
+    `per_byte` is the nanoERG that the chain asks for each byte of a box, `max_cost` what nodes take in one transaction.
+    """
 
     boxes: tuple[ErgoBox, ...]
     change: bytes
     fee: int
+    per_byte: int = MIN_VALUE_PER_BYTE
+    max_cost: int = SMALLEST_MAX_COST
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A transaction before its proofs. `outputs` are all of them: named ones first, then the miner's fee, then change."""
+    """A transaction before its proofs. `outputs` are all of them: named ones first, then the miner's fee, then change.
+
+    `burned` are the tokens of its inputs that no output holds, all of them from boxes that are not the wallet's.
+    """
 
     kind: TxKind
     inputs: tuple[ErgoBox, ...]
@@ -82,6 +107,7 @@ class Plan:
     signer: bytes | None
     variables: Mapping[int, Constant] = field(default_factory=dict)
     data_inputs: tuple[ErgoBox, ...] = ()
+    burned: Tokens = field(default_factory=dict)
 
     def unsigned(self) -> UnsignedTransaction:
         """The transaction without proofs; `variables` are the context variables of its first input."""
@@ -115,62 +141,74 @@ def balance(
     *,
     signer: bytes | None,
     variables: Mapping[int, Constant] | None = None,
-    burned: Iterable[bytes] = (),
+    burned: Tokens | Iterable[bytes] = (),
 ) -> Plan:
     """Add wallet boxes, fee and change to `inputs` and `named` outputs until nothing is left over.
 
-    `height` is the HEIGHT that scripts will see at the earliest. What the inputs hold beyond the named outputs and the fee goes to
-    `funds.change`; tokens too, but for `burned` ones. InsufficientFundsError names what is missing.
+    `height` is the HEIGHT that scripts will see at the earliest. What the inputs hold beyond the named outputs, the fee and what is
+    `burned` goes to `funds.change`. `burned` are amounts by token id, or ids: then all that `inputs` hold of them and no named output
+    carries on. Tokens of wallet boxes are never burned, and no wallet box is taken where the inputs do.
+    InsufficientFundsError names what is missing, or how much one transaction can move.
     """
-    needed = sum(output.value for output in named) + funds.fee
-    chosen = _choose(inputs, needed, funds.boxes)
-    every = (*inputs, *chosen)
-    left = sum(box.value for box in every) - needed
-    fee_output = [Output(funds.fee, FEE_TREE)] if funds.fee else []
-    change = _change(every, named, left, funds.change, set(burned))
+    burning = _burning(burned, inputs, named)
+    chosen = select(demand_of(inputs, named, funds, burning), funds.boxes)
+    every = (*inputs, *chosen.boxes)
+    fee = funds.fee + chosen.crumbs
+    change = (Output(part.value, funds.change, part.tokens) for part in chosen.change)
     return Plan(
         kind,
         every,
-        (*named, *fee_output, *change),
+        (*named, *([Output(fee, FEE_TREE)] if fee else []), *change),
         len(named),
-        funds.fee,
+        fee,
         # One block behind HEIGHT, so that a node that has not seen the newest block takes it too; never under an input (EIP-39).
         max(height - 1, *(box.creation_height for box in every)),
         signer,
         variables or {},
+        burned=burning,
     )
 
 
-def _choose(inputs: Sequence[ErgoBox], needed: int, wallet: Iterable[ErgoBox]) -> list[ErgoBox]:
-    """As many wallet boxes as it takes to leave either nothing or a change box that may exist."""
-    have = sum(box.value for box in inputs)
-    taken = {str(box.box_id) for box in inputs}
-    chosen: list[ErgoBox] = []
-    for box in wallet:
-        if have == needed or have >= needed + MIN_BOX:
-            break
-        if str(box.box_id) not in taken:
-            chosen.append(box)
-            have += box.value
-    if have != needed and have < needed + MIN_BOX:
-        missing = format_erg(NanoErg(needed + MIN_BOX - have))
-        raise InsufficientFundsError(
-            f"the wallet is short of {missing}: {format_erg(NanoErg(needed))} are needed, and change"
-        )
-    return chosen
+def to_put_together(funds: Funds, leave: int) -> list[list[ErgoBox]]:
+    """The boxes of a wallet that one transaction each turns into fewer; the `leave` largest stay as they are."""
+    return batches(funds.boxes, demand_of((), (), funds, {}), leave)
 
 
-def _change(
-    inputs: Iterable[ErgoBox], named: Iterable[Output], left: int, tree: bytes, burned: set[bytes]
-) -> list[Output]:
-    tokens: Counter[bytes] = Counter()
-    for box in inputs:
-        tokens.update(dict(tokens_of(box)))
-    for output in named:
-        tokens.subtract(dict(output.tokens))
-    kept = tuple((token, amount) for token, amount in tokens.items() if amount > 0 and token not in burned)
-    if not left and kept:
-        raise InsufficientFundsError(
-            f"no nanoERG are left to carry {len(kept)} tokens of the inputs back to the wallet"
-        )
-    return [Output(left, tree, kept)] if left else []
+def put_together(boxes: Sequence[ErgoBox], funds: Funds, height: int) -> Plan:
+    """Turn boxes of the wallet into as few as hold what is in them; InsufficientFundsError when they do not fit one transaction."""
+    return balance(TxKind.SEND, boxes, (), replace(funds, boxes=()), height, signer=None)
+
+
+def _burning(burned: Tokens | Iterable[bytes], inputs: Iterable[ErgoBox], named: Iterable[Output]) -> dict[bytes, int]:
+    if isinstance(burned, Mapping):
+        return {token: amount for token, amount in burned.items() if amount}
+    held, carried = total_of(map(tokens_of, inputs)), total_of(output.tokens for output in named)
+    return {token: held[token] - carried[token] for token in burned if held[token] > carried[token]}
+
+
+def demand_of(inputs: Sequence[ErgoBox], named: Sequence[Output], funds: Funds, burning: Tokens) -> Demand:
+    """What is missing beside `inputs`, and the room that they and `named` outputs leave in a transaction."""
+    tokens = total_of(output.tokens for output in named) + Counter(burning)
+    tokens.subtract(total_of(map(tokens_of, inputs)))
+    if inputs and tokens[minted := bytes(inputs[0].box_id)] > 0:  # an id that this transaction may make
+        del tokens[minted]
+    entries = sum(len(box.tokens) for box in inputs) + sum(len(output.tokens) for output in named)
+    return Demand(
+        value=sum(output.value for output in named) + funds.fee - sum(box.value for box in inputs),
+        tokens=tokens,
+        spent=frozenset(str(box.box_id) for box in inputs),
+        tree=funds.change,
+        per_byte=funds.per_byte,
+        room_bytes=MAX_TX_SIZE - _OTHER_BYTES - INPUT_BYTES * len(inputs) - sum(map(_size, named)),
+        room_cost=funds.max_cost
+        - _OTHER_COST
+        - INPUT_COST * len(inputs)
+        - OUTPUT_COST * len(named)
+        - TOKEN_COST * entries,
+    )
+
+
+def _size(output: Output) -> int:
+    """Bytes of an output in a transaction, at most."""
+    registers = sum(len(bytes(constant)) for constant in output.registers.values())
+    return BOX_BYTES + len(output.tree) + TOKEN_BYTES * len(output.tokens) + registers

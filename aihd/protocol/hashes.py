@@ -1,15 +1,20 @@
-"""The hashes of protocol version 1: what is hashed, in which order, under which prefix."""
+"""The hashes of protocol version 2: what is hashed, in which order, under which prefix."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+from aihd.errors import UsageError
 
 INPUT_PREFIX: Final = b"aih:input:1"
 RECEIPT_PREFIX: Final = b"aih:receipt:1"
 FAILURE_PREFIX: Final = b"aih:failure:1"
+SEED_NAME: Final = "AIH_SEED"  # of the configuration, and of the environment that a service sees
+_SEED: Final = re.compile("[0-9a-f]{64}")
 
 # CIDv1, raw codec, multihash blake2b-256 (0xb220 as a varint) of 32 bytes.
 _CID_PREFIX: Final = bytes.fromhex("0155a0e40220")
@@ -41,6 +46,24 @@ def input_commitment(salt: bytes, envelope: Iterable[bytes]) -> bytes:
 def seed(claim_header_id: bytes, task_id: bytes, commitment: bytes) -> bytes:
     """The chance a service may use: fixed by the block that holds the claim, the same for every re-execution."""
     return blake2b256(claim_header_id, task_id, commitment)
+
+
+def run_seed(config: Mapping[str, str], claim_header_id: bytes, task_id: bytes, commitment: bytes) -> bytes:
+    """The seed of a run: the one that the client chose as AIH_SEED in the task's configuration, so that the same work can be ordered from
+    several nodes and compared; else the one of the block that holds the claim. UsageError when the chosen one is none.
+    """
+    chosen = chosen_seed(config)
+    return seed(claim_header_id, task_id, commitment) if chosen is None else chosen
+
+
+def chosen_seed(config: Mapping[str, str]) -> bytes | None:
+    """The seed that a configuration names, None where it names none; UsageError for one that is no seed."""
+    text = config.get(SEED_NAME)
+    if text is None:
+        return None
+    if not _SEED.fullmatch(text):
+        raise UsageError(f"config: {SEED_NAME} is {text[:80]!r}, expected 64 hexadecimal digits, lower case")
+    return bytes.fromhex(text)
 
 
 def exec_params_hash(service_hash: bytes, seed_bytes: bytes, config: bytes) -> bytes:

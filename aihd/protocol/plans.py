@@ -14,6 +14,7 @@ from ergo_lib_python.chain import ErgoBox
 
 from aihd.errors import UsageError
 from aihd.protocol import codec, guards, hashes
+from aihd.protocol.box import Box
 from aihd.protocol.boxes import (
     Bond,
     ClaimedTask,
@@ -28,10 +29,16 @@ from aihd.protocol.boxes import (
 )
 from aihd.protocol.constants import (
     BOND_RESERVE,
+    BURN,
+    COMPLETED,
+    DUST,
+    FAILED,
     MAX_MINER_FEE,
     MIN_BOX,
     RATING_VALUE,
     RECEIPT_VALUE,
+    SLACK,
+    USELESS,
     WINDOW_MAX,
     WINDOW_MIN,
 )
@@ -41,9 +48,10 @@ from aihd.protocol.trees import p2pk_tree
 
 # Declared heights lie in the middle of what the guards allow: as many blocks to be late as to be early.
 RATING_WINDOW: Final = (WINDOW_MIN + WINDOW_MAX) // 2
-# A bond takes part in lotteries from the block after `born` on, so this lead is kept short.
-BIRTH_LEAD: Final = 5
 MINTER_VALUE: Final = 2 * MIN_BOX
+# What a failure takes: its rating's value and the largest fee that a client would pay, with a box of change.
+RESERVE: Final = RATING_VALUE + MAX_MINER_FEE + MIN_BOX
+RESERVE_INDEX: Final = 2  # among the outputs of a claim
 BOND_SUPPLY: Final = 2**62
 
 
@@ -77,7 +85,7 @@ def deploy(market: Market, funds: Funds) -> Plan:
 
 def open_bond(market: Market, minter: On[Minter], funds: Funds, *, node: bytes, amount: int, endpoint: str) -> Plan:
     """Stake `amount` nanoERG for `node` (33-byte key), reachable at `endpoint` (URL)."""
-    born = market.height + BIRTH_LEAD
+    born = market.height + guards.BIRTH_LEAD
     bond = Bond(node, amount, born=born, last_activity=born, endpoint=endpoint)
     ((token, supply),) = minter.tokens
     named = (
@@ -89,11 +97,8 @@ def open_bond(market: Market, minter: On[Minter], funds: Funds, *, node: bytes, 
 
 def manage(market: Market, bond: On[Bond], funds: Funds, *, add: int = 0, endpoint: str | None = None) -> Plan:
     """Raise the stake by `add` nanoERG, or change the endpoint."""
-    after = replace(
-        bond.content,
-        amount=bond.content.amount + add,
-        endpoint=bond.content.endpoint if endpoint is None else endpoint,
-    )
+    raised = guards.after_raise(bond.content, add, market.height)
+    after = raised if endpoint is None else replace(raised, endpoint=endpoint)
     successor = _bond(market, bond, after, bond.value + add)
     return balance(TxKind.MANAGE, (bond.box,), (successor,), funds, market.height, signer=bond.content.node)
 
@@ -108,86 +113,143 @@ def withdraw(market: Market, bond: On[Bond], funds: Funds) -> Plan:
 
 
 def post(market: Market, task: TaskEscrow, funds: Funds) -> Plan:
-    """Lock a payment for one run of a service."""
-    escrow = market.output(Guard.TASK, escrow_value(task.payment), task, ())
+    """Lock a payment, in ERG or in a token, for one run of a service."""
+    escrow = market.output(Guard.TASK, value_of(task), task, units(task.asset, task.payment))
     return balance(TxKind.POST, (), (escrow,), funds, market.height, signer=task.client)
 
 
-def escrow_value(payment: int) -> int:
-    """nanoERG that a client locks for a payment."""
-    return payment + RECEIPT_VALUE + RATING_VALUE
+def value_of(task: TaskEscrow) -> int:
+    """Returns the nanoERG that a client locks for a task."""
+    return guards.escrow_value(task.worth, task.payment, in_token=task.asset is not None)
 
 
 def claim(market: Market, task: On[TaskEscrow], bond: On[Bond], funds: Funds) -> Plan:
-    """Take a task: the node promises to deliver within the execution window."""
+    """Take a task: the node promises to deliver within the execution window.
+
+    The third output is the reserve of the task's own end: what a failure costs the node, in a box that no other transaction can make
+    invalid without the claim itself.
+    """
     terms = task.content
     claimed = ClaimedTask(
-        terms.service_hash,
-        terms.input_commitment,
-        terms.payment,
-        market.height + terms.exec_window,
-        market.height,
-        terms.client,
-        bond.content.node,
-        terms.locator,
+        service_hash=terms.service_hash,
+        input_commitment=terms.input_commitment,
+        worth=terms.worth,
+        payment=terms.payment,
+        asset=terms.asset,
+        exec_deadline=market.height + terms.exec_window,
+        claim_height=market.height,
+        holdback_bps=terms.holdback_bps,
+        client=terms.client,
+        node=bond.content.node,
+        locator=terms.locator,
     )
-    after = guards.after_claim(bond.content, task.raw_id, terms.payment, market.height)
+    after = guards.after_claim(bond.content, task.raw_id, terms.worth, market.height)
     named = (
         _bond(market, bond, after),
-        market.output(Guard.CLAIMED, task.value, claimed, ((task.raw_id, 2),)),
+        market.output(Guard.CLAIMED, task.value, claimed, ((task.raw_id, 2), *task.tokens)),
+        Output(RESERVE, p2pk_tree(bond.content.node)),
     )
     return balance(TxKind.CLAIM, (task.box, bond.box), named, funds, market.height, signer=bond.content.node)
+
+
+def is_reserve_of(box: ErgoBox | Box, claim_id: str) -> bool:
+    """Returns true for the reserve that the claim with this transaction id set aside."""
+    return str(box.transaction_id) == claim_id and box.index == RESERVE_INDEX and box.value == RESERVE
 
 
 def release(
     market: Market,
     claimed: On[ClaimedTask],
-    bond: On[Bond],
     receipt: Receipt,
     funds: Funds,
     *,
+    reserve: ErgoBox | None = None,
     payout: bytes | None = None,
 ) -> Plan:
-    """Publish the receipt, open the rating, pay the treasury.
+    """Publish the receipt, open the rating with the held share in it, pay the treasury and the node.
 
-    The rest of the payment is change of the node, or goes to the tree `payout`; fees are always the wallet's.
+    The node's part goes to the tree `payout`, or back to the wallet, as the claim's `reserve` does. It pays for the release, so that no
+    wallet box is needed; only where the fee was raised above it are boxes of `funds` added.
     """
     terms = claimed.content
     task_id = task_id_of(claimed)
+    held = held_of(terms)
     commit = market.height + RATING_WINDOW
-    rating = Rating(terms.client, terms.node, terms.payment, commit, commit + RATING_WINDOW)
-    fee = guards.treasury_fee(terms.payment)
+    rating = _rating_of(terms, held=held, outcome=COMPLETED, commit=commit, reveal=commit + RATING_WINDOW)
+    opened = _rating_output(market, task_id, rating)
+    due = guards.treasury_fee(terms.worth)
     named = (
-        _bond(market, bond, guards.after_release(bond.content, terms.payment, market.height)),
         market.output(Guard.RECEIPT, RECEIPT_VALUE, receipt, ((task_id, 1),)),
-        market.output(Guard.RATING, RATING_VALUE, rating, ((task_id, 1),)),
-        *((Output(fee, market.deployment.treasury),) if fee else ()),
-        *((Output(claimed.value - RECEIPT_VALUE - RATING_VALUE - fee, payout),) if payout else ()),
+        opened,
+        *((_payout(claimed, due, market.deployment.treasury),) if due else ()),
+        *_earned(claimed, claimed.value - RECEIPT_VALUE - opened.value - due - funds.fee, held, payout or funds.change),
     )
-    return balance(TxKind.RELEASE, (claimed.box, bond.box), named, funds, market.height, signer=terms.node)
+    return balance(TxKind.RELEASE, _with(claimed, reserve), named, funds, market.height, signer=terms.node)
 
 
-def fail(market: Market, claimed: On[ClaimedTask], bond: On[Bond], failure: FailureReceipt, funds: Funds) -> Plan:
-    """Admit that the task cannot be run and give the client its money back."""
+def _with(claimed: On[ClaimedTask], reserve: ErgoBox | None) -> tuple[ErgoBox, ...]:
+    return (claimed.box,) if reserve is None else (claimed.box, reserve)
+
+
+def held_of(terms: ClaimedTask | TaskEscrow) -> int:
+    """Returns the share of a task's payment that its release leaves in the rating, in nanoERG or in units of its token."""
+    return guards.held_share(terms.worth, terms.payment, terms.holdback_bps, in_token=terms.asset is not None)
+
+
+def _earned(claimed: On[ClaimedTask], value: int, held: int, tree: bytes) -> tuple[Output, ...]:
+    """What a release leaves to the node, if it is worth a box; what is not goes into the change."""
+    terms = claimed.content
+    return (Output(value, tree, units(terms.asset, terms.payment - held)),) if value >= DUST else ()
+
+
+def fail(
+    market: Market,
+    claimed: On[ClaimedTask],
+    failure: FailureReceipt,
+    funds: Funds,
+    *,
+    reserve: ErgoBox | None = None,
+) -> Plan:
+    """Admit that the task cannot be run and give the client its money back; the node pays for rating and fee, from the claim's reserve."""
     terms = claimed.content
     task_id = task_id_of(claimed)
+    reveal = market.height + SLACK // 2
+    rating = _rating_of(terms, held=0, outcome=FAILED, commit=0, reveal=reveal)
     named = (
-        _bond(market, bond, guards.after_fail(bond.content, task_id, terms.payment, market.height)),
-        market.output(Guard.FAILURE, RECEIPT_VALUE, failure, ((task_id, 2),)),
-        Output(claimed.value - RECEIPT_VALUE, p2pk_tree(terms.client)),
+        market.output(Guard.FAILURE, MIN_BOX, failure, ((task_id, 1),)),
+        _rating_output(market, task_id, rating),
+        _payout(claimed, claimed.value - MIN_BOX, p2pk_tree(terms.client), claimed.tokens[1:]),
     )
-    return balance(TxKind.FAIL, (claimed.box, bond.box), named, funds, market.height, signer=terms.node)
+    return balance(TxKind.FAIL, _with(claimed, reserve), named, funds, market.height, signer=terms.node)
+
+
+def _rating_of(terms: ClaimedTask, *, held: int, outcome: int, commit: int, reveal: int) -> Rating:
+    return Rating(
+        client=terms.client,
+        node=terms.node,
+        worth=terms.worth,
+        held=held,
+        asset=terms.asset if held else None,
+        outcome=outcome,
+        commit_deadline=commit,
+        reveal_deadline=reveal,
+    )
+
+
+def _rating_output(market: Market, task_id: bytes, rating: Rating) -> Output:
+    in_erg = rating.held if rating.asset is None else 0
+    return market.output(Guard.RATING, RATING_VALUE + in_erg, rating, ((task_id, 1), *units(rating.asset, rating.held)))
 
 
 def timeout(market: Market, claimed: On[ClaimedTask], bond: On[Bond], funds: Funds) -> Plan:
     """Return a task whose deadline passed to its client, with a slice of the bond; the fee comes out of the client's part."""
     terms, funds = claimed.content, _of_the_clients(funds)
     task_id = task_id_of(claimed)
-    slice_ = guards.slash(bond.content.amount, terms.payment)
-    after = guards.after_timeout(bond.content, task_id, terms.payment)
+    slice_ = guards.slash(bond.content.amount, terms.worth)
+    after = guards.after_timeout(bond.content, task_id, terms.worth)
     named = (
         _bond(market, bond, after, bond.value - slice_),
-        Output(claimed.value + slice_ - funds.fee, p2pk_tree(terms.client)),
+        _payout(claimed, claimed.value + slice_ - funds.fee, p2pk_tree(terms.client), claimed.tokens[1:]),
     )
     return balance(TxKind.TIMEOUT, (claimed.box, bond.box), named, funds, market.height, signer=None, burned=[task_id])
 
@@ -197,20 +259,31 @@ def _of_the_clients(funds: Funds) -> Funds:
     return replace(funds, fee=min(funds.fee, MAX_MINER_FEE))
 
 
+def _payout(
+    source: On[TaskEscrow] | On[ClaimedTask] | On[Rating],
+    value: int,
+    tree: bytes,
+    tokens: tuple[tuple[bytes, int], ...] = (),
+) -> Output:
+    """What a guard pays to somebody: R4 names the box that it is paid for, so that no other guard is satisfied by the same output."""
+    return Output(value, tree, tokens, {codec.REGISTER_IDS[0]: codec.coll_byte(source.raw_id)})
+
+
+def units(asset: bytes | None, amount: int) -> tuple[tuple[bytes, int], ...]:
+    """Returns the tokens that hold `amount` units of an asset; none for a payment in ERG."""
+    return ((asset, amount),) if asset is not None and amount else ()
+
+
 def refund(market: Market, task: On[TaskEscrow], funds: Funds) -> Plan:
     """Return a task that nobody claimed in time to its client, less the fee."""
     funds = _of_the_clients(funds)
-    client = Output(
-        task.value - funds.fee,
-        p2pk_tree(task.content.client),
-        registers={codec.REGISTER_IDS[0]: codec.coll_byte(task.raw_id)},
-    )
+    client = _payout(task, task.value - funds.fee, p2pk_tree(task.content.client), task.tokens)
     return balance(TxKind.REFUND, (task.box,), (client,), funds, market.height, signer=None)
 
 
 def cancel(market: Market, task: On[TaskEscrow], funds: Funds) -> Plan:
     """The client takes its own unclaimed task back."""
-    client = Output(task.value - funds.fee, p2pk_tree(task.content.client))
+    client = Output(task.value - funds.fee, p2pk_tree(task.content.client), task.tokens)
     return balance(TxKind.CANCEL, (task.box,), (client,), funds, market.height, signer=task.content.client)
 
 
@@ -245,26 +318,41 @@ def reveal(market: Market, rating: On[Rating], side: Side, mark: int, salt: byte
 
 
 def settle(market: Market, rating: On[Rating], bond: On[Bond], funds: Funds) -> Plan:
-    """Fold a final rating into its bond; what the rating holds beyond the fee is the settler's."""
-    task_id = rating.tokens[0][0]
-    after = guards.after_settle(bond.content, task_id, rating.content)
+    """Fold a rating into its bond and pay or burn the held share; what else the rating holds beyond the fee is the settler's.
+
+    The node may as soon as the rating is final or its client stayed silent, anybody SETTLE_GRACE blocks after the reveal deadline.
+    """
+    terms = rating.content
+    after = guards.after_settle(bond.content, task_id_of(rating), terms)
+    named = (_bond(market, bond, after), *((_held_payout(rating),) if terms.held else ()))
+    by_node = funds.change == p2pk_tree(terms.node)
     return balance(
         TxKind.SETTLE,
         (rating.box, bond.box),
-        (_bond(market, bond, after),),
+        named,
         funds,
         market.height,
-        signer=None,
-        burned=[task_id],
+        signer=terms.node if by_node else None,
+        burned=[task_id_of(rating)],
     )
 
 
+def _held_payout(rating: On[Rating]) -> Output:
+    terms = rating.content
+    tree = BURN if terms.client_mark == USELESS else p2pk_tree(terms.node)
+    return _payout(rating, MIN_BOX if terms.asset else terms.held, tree, rating.tokens[1:])
+
+
 def reclaim(market: Market, receipt: On[Receipt] | On[FailureReceipt], funds: Funds) -> Plan:
-    """Take the value of an old receipt back; its task token is burned."""
+    """Take the value of an old receipt back; its task token is burned.
+
+    A failure receipt is worth no more than a fee: where nothing is left of it, wallet boxes are added and all goes into the change.
+    """
     node = receipt.content.node
-    payout = Output(receipt.value - funds.fee, p2pk_tree(node))
+    left = receipt.value - funds.fee
+    payout = (Output(left, p2pk_tree(node)),) if left >= DUST else ()
     burned = [receipt.tokens[0][0]]
-    return balance(TxKind.RECLAIM, (receipt.box,), (payout,), funds, market.height, signer=node, burned=burned)
+    return balance(TxKind.RECLAIM, (receipt.box,), payout, funds, market.height, signer=node, burned=burned)
 
 
 def send(market: Market, outputs: tuple[Output, ...], funds: Funds) -> Plan:

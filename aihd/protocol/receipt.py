@@ -15,7 +15,9 @@ _HEX: Final = re.compile("(?:[0-9a-f]{2})*")
 
 @dataclass(frozen=True, slots=True)
 class FullReceipt:
-    """Hashes, ids, keys and the signature in hex; sizes in bytes. It names nothing of the input but its commitment."""
+    """Hashes, ids, keys and the signature in hex; sizes in bytes, `executed_height` in blocks. It names nothing of the input but its
+    commitment. `seed` is the one of the claim's block, unless the task's configuration chose one.
+    """
 
     task_id: str
     service_hash: str

@@ -70,9 +70,44 @@ def parse_erg(text: object) -> NanoErg:
 
 def format_erg(amount: int) -> str:
     """Shortest exact text of an amount in nanoERG: 50_000_000 -> "0.05 ERG"."""
-    whole, rest = divmod(abs(amount), NANO_PER_ERG)
-    digits = f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
-    return f"{'-' if amount < 0 else ''}{digits} ERG"
+    return f"{format_units(amount, 9)} ERG"
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number with the name of its unit, such as 0.10 SigUSD; how many decimals the unit has is known elsewhere."""
+
+    number: Fraction
+    unit: str
+
+    def __str__(self) -> str:
+        digits = self.number.denominator.bit_length()  # enough for whatever was written in decimals
+        return f"{format_units(int(self.number * 10**digits), digits)} {self.unit}"
+
+    def smallest(self, decimals: int) -> int:
+        """How many of the smallest unit; UnitError when it is finer than that or more than a Long holds."""
+        value: Fraction = self.number * 10**decimals
+        if value.denominator != 1:
+            raise UnitError(f"{str(self)!r} is finer than the {decimals} decimals that {self.unit} has")
+        if value > MAX_LONG:
+            raise UnitError(f"{str(self)!r} is more than the largest possible, {MAX_LONG} of the smallest unit")
+        return value.numerator
+
+
+def parse_quantity(text: object) -> Quantity:
+    """A number with any unit; UnitError when it is not one."""
+    right = 'write a number with its unit, as "0.05 ERG" or "0.10 SigUSD"'
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise UnitError(f"{text!r} is not a number with a unit: {right}")
+    return Quantity(Fraction(match[1].replace("_", "")), match[2])
+
+
+def format_units(amount: int, decimals: int) -> str:
+    """Shortest exact text of an amount of smallest units: 10 with 2 decimals -> "0.1"."""
+    whole, rest = divmod(abs(amount), 10**decimals)
+    digits = f"{whole}.{rest:0{decimals}d}".rstrip("0").rstrip(".") if decimals else str(whole)
+    return f"{'-' if amount < 0 else ''}{digits}"
 
 
 def parse_duration(text: object) -> float:

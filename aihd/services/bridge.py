@@ -74,7 +74,7 @@ class Bridge(Service):
             self.engine.journal.forget(note)  # the task itself remembers now
 
     def _points(self, task: Task) -> Iterator[Points]:
-        weight, key = guards.weight(task.payment), task.id.hex()
+        weight, key = guards.weight(task.worth), task.id.hex()
         if task.client_mark:
             yield Points("service", task.service_hash.hex(), (task.client_mark - NEUTRAL) * weight, key)
         if task.mark:

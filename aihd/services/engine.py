@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final
@@ -18,6 +19,7 @@ from aihd.chain.signer import Signer
 from aihd.chain.submitter import Submitter
 from aihd.chain.view import ChainView, Tip
 from aihd.core import policy
+from aihd.core.policy import Credit
 from aihd.core.task import Command, Limits, Task, decide
 from aihd.errors import AihdError, one_line
 from aihd.execution.content import ContentStore
@@ -89,12 +91,14 @@ class Engine:
     limits: Limits
     genesis_id: str
     costs: dict[bytes, int] = field(default_factory=dict)  # nanoERG that nodo asks for a run, by service hash
+    credit: dict[bytes, Credit] = field(default_factory=dict)  # ours at nodo for a run, by service hash
     counts_cost: bool = False  # whether a service whose cost nodo has not said yet is not offered
     fetcher: Fetcher = field(default_factory=Fetcher)
     pulse: Pulse = field(default_factory=Pulse)
     health: dict[str, str] = field(default_factory=dict)  # loops in trouble, with the reason
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sighted: list[Tip] = field(default_factory=list)  # the newest tip, once there is one
+    waiting: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # open escrows passed over for now, by reason
     scores: list[Scores] = field(default_factory=list)  # of everybody in the market, once its history is read
 
     @property
@@ -150,13 +154,15 @@ class Service:
         raise TypeError(f"{type(self).__name__} names commands but does not handle them")
 
 
-async def guarded(engine: Engine, name: str, step: object) -> bool:
+async def guarded(engine: Engine, name: str, step: Awaitable[object]) -> bool:
     """Await one step; True if it went well. What went wrong is put where the status shows it."""
-    assert asyncio.iscoroutine(step)
     try:
         await step
     except AihdError as error:
-        engine.health[name] = one_line(error)
+        text = one_line(error)
+        if engine.health.get(name) != text:
+            log.warning("in trouble", what=name, reason=text)
+        engine.health[name] = text
         return False
     except Exception as error:
         # Not ours, so a defect: shown and logged with its trace, and the loop goes on.

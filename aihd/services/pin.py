@@ -6,13 +6,11 @@ from pathlib import Path
 
 import structlog
 
-from aihd.core.task import Where
+from aihd.core.task import RELEASED
 from aihd.execution.pin import Pinner
 from aihd.services.engine import Engine, Service
 
 log = structlog.get_logger()
-
-PUBLISHED = frozenset({Where.RELEASED, Where.COMMITTED, Where.REVEALED, Where.RATED, Where.SETTLED})
 
 
 class Pin(Service):
@@ -29,7 +27,7 @@ class Pin(Service):
     async def step(self) -> None:
         for task in self.engine.journal.open_tasks():
             cid = task.receipt_cid
-            if cid is None or task.where not in PUBLISHED or cid in self._pinned:
+            if cid is None or task.where not in RELEASED or cid in self._pinned:
                 continue
             document: Path = self.engine.receipts / cid.hex()
             text = await self._pinner.pin(document.read_bytes())

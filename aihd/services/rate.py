@@ -15,16 +15,17 @@ from aihd.core.task import Command, Task
 from aihd.protocol import plans
 from aihd.protocol.boxes import Bond, On, Rating
 from aihd.protocol.codec import BoxError
+from aihd.protocol.constants import SETTLE_GRACE
 from aihd.protocol.deployment import Guard
-from aihd.protocol.funding import Plan
+from aihd.protocol.funding import Plan, TxKind
 from aihd.protocol.plans import Side
 from aihd.services.engine import Engine, Service
+from aihd.store.journal import TxStatus
 
 # There is a rating only where there is a receipt, and a receipt only where a valid input came in time and the commitment to it was true
 # (what fails before that ends in a failure receipt, with no mark for anybody). Of such a client there is nothing to complain.
 FAIR: Final = 5
 
-PATIENCE: Final = 10  # blocks that a foreign rating is left to its own parties; then whoever settles it is welcome
 LISTED_EVERY: Final = 30  # blocks between two listings of the ratings of others
 
 
@@ -74,13 +75,20 @@ class Rate(Service):
     def _plan(self, task: Task, command: Command, rating: On[Rating], situation: Situation) -> Plan | None:
         market, funds = situation.market, situation.funds
         if command is Command.SETTLE:
-            return None if situation.bond is None else plans.settle(market, rating, situation.bond, funds)
+            return self._settlement(rating, situation)
         if task.mark is None or task.salt is None:
             return None  # committed by nobody we know of: there is nothing to reveal
         if command is Command.COMMIT:
             commitment = plans.commitment_of(rating, Side.NODE, task.mark, task.salt)
             return plans.commit(market, rating, Side.NODE, commitment, funds)
         return plans.reveal(market, rating, Side.NODE, task.mark, task.salt, funds)
+
+    def _settlement(self, rating: On[Rating], situation: Situation) -> Plan | None:
+        """Never built on a claim, which its client can undo: then it would go with it, and the next claim be first again."""
+        claims = (record for record in self.engine.journal.live() if record.kind == TxKind.CLAIM)
+        if situation.bond is None or any(claim.status is TxStatus.PENDING for claim in claims):
+            return None
+        return plans.settle(situation.market, rating, situation.bond, situation.funds)
 
     # -- other people's
 
@@ -101,7 +109,7 @@ class Rate(Service):
             except BoxError:
                 continue
             bond = bonds.get(plans.task_id_of(rating))
-            if bond is None or height <= rating.content.reveal_deadline + PATIENCE:
+            if bond is None or height <= rating.content.reveal_deadline + SETTLE_GRACE:
                 continue
             if await view.node.box(rating.id) is not None and not await self.engine.submitter.contested(bond.id):
                 yield rating, bond
@@ -109,4 +117,6 @@ class Rate(Service):
 
 def _worth(rating: On[Rating], bond: On[Bond], now: Situation) -> Plan | None:
     """The settlement, if it brings more than its fee takes."""
-    return plans.settle(now.market, rating, bond, now.funds) if rating.value > now.funds.fee else None
+    plan = plans.settle(now.market, rating, bond, now.funds)
+    paid_out = plan.outputs[1].value if rating.content.held else 0
+    return plan if rating.value - paid_out > now.funds.fee else None

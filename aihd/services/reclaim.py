@@ -36,7 +36,7 @@ class Reclaim(Service):
         self._looked = height
 
     def _is_due(self, task: Task, height: int) -> bool:
-        ended = task.final and task.where in (Where.SETTLED, Where.FAILED) and task.since is not None
+        ended = task.final and task.where in (Where.SETTLED, Where.FAILURE_SETTLED) and task.since is not None
         # The receipt is older than the end of its task, so what is due by that is due for sure.
         return ended and height > (task.since or 0) + RECEIPT_RETENTION and task.id not in self._done
 

@@ -71,7 +71,7 @@ class Reconcile(Service):
                     engine.view.doubt(bond.id)
                     continue
                 engine.journal.add(_adopted(task_id, claimed.content))
-                log.warning("adopted", task=task_id.hex(), payment=claimed.content.payment)
+                log.warning("adopted", task=task_id.hex(), worth=claimed.content.worth)
         return held
 
     async def _refresh(self, task: Task, held: set[bytes]) -> None:
@@ -93,10 +93,14 @@ class Reconcile(Service):
 
     async def _changes(self, task: Task, where: Where, life: Life, escrow: Sighting | None) -> dict[str, Any]:
         changes: dict[str, Any] = {"where": where, "since": await self._since(where, life, escrow)}
+        changes["release_height"] = life.receipt_height
         if life.claimed is not None and where is not Where.LOST:
             terms = life.claimed.content
             changes.update(
-                claim_height=terms.claim_height, claim_block=life.claim_block, exec_deadline=terms.exec_deadline
+                claim_height=terms.claim_height,
+                claim_block=life.claim_block,
+                claim_tx=bytes.fromhex(life.claimed.transaction_id),
+                exec_deadline=terms.exec_deadline,
             )
             if where is Where.CLAIMED and _seed_changed(task, life):
                 log.warning("the claim moved to another block: run again", task=task.id.hex())
@@ -120,7 +124,7 @@ class Reconcile(Service):
             return escrow.height if escrow else None
         if where is Where.LOST:
             return await view.mined_at(escrow.spent_by) if escrow and escrow.spent_by else life.claim_height
-        if where is Where.SETTLED and life.rating_spent_by is not None:
+        if where in (Where.SETTLED, Where.FAILURE_SETTLED) and life.rating_spent_by is not None:
             return await view.mined_at(life.rating_spent_by)
         if where is Where.TIMED_OUT and life.claimed_spent_by is not None:
             return await view.mined_at(life.claimed_spent_by)
@@ -153,14 +157,17 @@ def _adopted(task_id: bytes, claimed: ClaimedTask) -> Task:
     """A task as its claim tells it; the terms that only its escrow had are those that the claim took."""
     window = claimed.exec_deadline - claimed.claim_height
     return Task(
-        task_id,
-        claimed.service_hash,
-        claimed.input_commitment,
-        claimed.payment,
-        claimed.client,
-        claimed.claim_height,
-        window,
-        claimed.locator,
+        id=task_id,
+        service_hash=claimed.service_hash,
+        input_commitment=claimed.input_commitment,
+        worth=claimed.worth,
+        payment=claimed.payment,
+        asset=claimed.asset,
+        holdback_bps=claimed.holdback_bps,
+        client=claimed.client,
+        claim_deadline=claimed.claim_height,
+        exec_window=window,
+        locator=claimed.locator,
         note="found on the chain",
     )
 

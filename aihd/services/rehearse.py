@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import structlog
 
+from aihd.core.assets import show_amount
 from aihd.core.policy import Decline
 from aihd.services.engine import Engine, Service
 from aihd.services.watch import at_work, considered
@@ -32,9 +33,10 @@ class Rehearse(Service):
         known, busy = {task.id for task in mine}, at_work(mine)
         for task in escrows:
             if task.raw_id not in known:
-                self._say(task.id, task.content.payment, considered(engine, task, situation, busy))
+                payment = show_amount(engine.policy.assets, task.content.asset, task.content.payment)
+                self._say(task.id, payment, considered(engine, task, situation, busy))
 
-    def _say(self, task_id: str, payment: int, decline: Decline | None) -> None:
+    def _say(self, task_id: str, payment: str, decline: Decline | None) -> None:
         code = decline.code if decline else ""
         if self._said.get(task_id) == code:
             return

@@ -7,13 +7,15 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
 
+from aihd.config import Settings
+from aihd.config_values import SECONDS_PER_BLOCK
 from aihd.core.task import Limits
-from aihd.core.views import Facts, SourceFacts, WalletFacts, status
+from aihd.core.verdict import Facts, NodoFacts, SourceFacts, WalletFacts
+from aihd.core.views import status
 from aihd.ops.notify import Notifier
 from aihd.ops.web import Health
 from aihd.protocol.trees import address_of
@@ -44,7 +46,27 @@ class Report:
         """The status document now."""
         engine = self._engine
         facts = facts_of(engine.journal, self._height, self._wallet, engine.health, engine.limits, running=True)
-        return status(replace(facts, sources=tuple(self._sources())))
+        return status(
+            replace(
+                facts,
+                sources=tuple(self._sources()),
+                nodo=self._nodo(),
+                assets=engine.policy.assets,
+                expiry=engine.view.deployment.expiry,
+                services=len(engine.policy.services),
+                fee=engine.policy.tx_fee,
+                waiting=engine.waiting,
+                seconds_per_block=SECONDS_PER_BLOCK[engine.view.deployment.network],
+            )
+        )
+
+    def _nodo(self) -> NodoFacts | None:
+        offered = self._engine.policy.services.keys()
+        held = [credit for key, credit in self._engine.credit.items() if key in offered]
+        if not held:
+            return None
+        least = min(held, key=lambda credit: credit.runs)
+        return NodoFacts(balance=least.balance, unit=least.unit, runs=least.runs)
 
     def _sources(self) -> Iterator[SourceFacts]:
         view = self._engine.view
@@ -84,12 +106,13 @@ class Report:
         available = sum(box.value for box in situation.funds.boxes)
         bond = situation.bond.content if situation.bond else None
         self._wallet = WalletFacts(
-            address,
-            confirmed,
-            max(0, confirmed - available),
-            bond.amount if bond else 0,
-            bond.committed if bond else 0,
-            bond.score if bond else 0,
+            address=address,
+            confirmed=confirmed,
+            reserved=max(0, confirmed - available),
+            bond=bond.amount if bond else 0,
+            committed=bond.committed if bond else 0,
+            score=bond.score if bond else 0,
+            bonded=bond is not None,
         )
         self._height = situation.tip.height
         self._seen = (situation.tip.info.header_id, time.monotonic())
@@ -97,6 +120,9 @@ class Report:
             "height": self._height,
             "wallet": asdict(self._wallet),
             "troubles": engine.health,
+            "expiry": engine.view.deployment.expiry,
+            "services": len(engine.policy.services),
+            "waiting": engine.waiting,
             "at": time.time(),
         }
         engine.journal.remember(KEY, json.dumps(snapshot))
@@ -112,18 +138,19 @@ def facts_of(
     running: bool,
 ) -> Facts:
     return Facts(
-        running,
-        journal.meta().get("market", ""),
-        height,
-        wallet,
-        tuple(journal.open_tasks()),
-        journal.states(),
-        journal.declines(),
-        dict(troubles),
-        limits,
-        tuple(journal.tasks(NEWEST)),
-        journal.paused(),
-        journal.restored_from(),
+        running=running,
+        market=journal.meta().get("market", ""),
+        height=height,
+        wallet=wallet,
+        open_tasks=tuple(journal.open_tasks()),
+        states=journal.states(),
+        declines=journal.declines(),
+        troubles=dict(troubles),
+        limits=limits,
+        newest=tuple(journal.tasks(NEWEST)),
+        paused=journal.paused(),
+        restored=journal.restored_from(),
+        slashed=tuple(journal.slashed()),
     )
 
 
@@ -133,13 +160,24 @@ def last_height(journal: Journal) -> int | None:
     return height if isinstance(height, int) else None
 
 
-def status_on_disk(database: Path, limits: Limits, *, running: bool) -> dict[str, Any]:
+def status_on_disk(settings: Settings, *, running: bool) -> dict[str, Any]:
     """The status document from the journal alone, with the facts of the daemon's last report."""
-    with Journal(database, read_only=True) as journal:
+    with Journal(settings.database, read_only=True) as journal:
         last = json.loads(journal.meta().get(KEY, "{}"))
         wallet = WalletFacts(**last["wallet"]) if "wallet" in last else None
         troubles = dict(last.get("troubles", {})) if running else {}
         age = time.time() - last.get("at", time.time())
         if running and age > SILENCE:
             troubles["report"] = f"no sign of life for {age:.0f} s"
-        return status(facts_of(journal, last.get("height"), wallet, troubles, limits, running=running))
+        facts = facts_of(journal, last.get("height"), wallet, troubles, settings.margins, running=running)
+        return status(
+            replace(
+                facts,
+                assets=settings.asset_names,
+                expiry=last.get("expiry"),
+                services=last.get("services"),
+                fee=settings.wallet.fee,
+                waiting={code: (number, text) for code, (number, text) in last.get("waiting", {}).items()},
+                seconds_per_block=SECONDS_PER_BLOCK[settings.chain.network],
+            )
+        )

@@ -1,11 +1,15 @@
 """Ends a claimed task on the chain: with a receipt that releases the payment, or with an honest failure that returns it.
 
-Where neither came in time it is timed out, which costs a slice of the bond and returns the money, as anybody could do it: nobody may.
+Both spend the claimed box and the reserve that its claim set aside, and nothing that anybody else could spend or undo; so they go out at
+once and beside each other, and nobody can push them out. Where neither came in time it is timed out, which costs a slice of the bond and
+returns the money, as anybody could do it: nobody may.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+from ergo_lib_python.chain import ErgoBox
 
 from aihd.chain.submitter import Intent
 from aihd.chain.view import Situation
@@ -13,7 +17,7 @@ from aihd.core.task import Command, Task
 from aihd.errors import InvariantError
 from aihd.execution.failures import failure_of
 from aihd.protocol import hashes, plans
-from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, On
+from aihd.protocol.boxes import ClaimedTask, FailureReceipt, On
 from aihd.protocol.funding import Plan, TxKind
 from aihd.services.engine import Engine, Service
 
@@ -40,32 +44,37 @@ class Settle(Service):
         if claimed is None or await engine.view.node.box(claimed.id) is None:
             return  # the node does not see it yet, or no more: the next look decides
         end = {Command.RELEASE: self._release, Command.FAIL: self._fail, Command.TIME_OUT: self._time_out}[command]
+        await engine.submitter.transact(intent, lambda situation: end(task, claimed, situation))
 
-        def build(situation: Situation) -> Plan | None:
-            return None if situation.bond is None else end(task, claimed, situation.bond, situation)
-
-        await engine.submitter.transact(intent, build)
-
-    def _release(self, task: Task, claimed: On[ClaimedTask], bond: On[Bond], situation: Situation) -> Plan:
+    def _release(self, task: Task, claimed: On[ClaimedTask], situation: Situation) -> Plan:
         if task.output_hash is None or task.params_hash is None or task.receipt_cid is None:
             raise InvariantError(f"task {task.id.hex()} is executed without an output")
         signature = self._signature(hashes.receipt_message, task, task.output_hash)
         receipt = plans.receipt_for(claimed, task.output_hash, task.params_hash, signature, task.receipt_cid)
-        return plans.release(situation.market, claimed, bond, receipt, situation.funds, payout=self._payout)
+        reserve = _reserve(claimed, situation)
+        return plans.release(situation.market, claimed, receipt, situation.funds, reserve=reserve, payout=self._payout)
 
-    def _fail(self, task: Task, claimed: On[ClaimedTask], bond: On[Bond], situation: Situation) -> Plan:
+    def _fail(self, task: Task, claimed: On[ClaimedTask], situation: Situation) -> Plan:
         evidence = hashes.blake2b256(task.note.encode())
         signature = self._signature(hashes.failure_message, task, evidence)
         height = situation.market.height
         kind = failure_of(task.note)
         failure = FailureReceipt(task.id, claimed.content.node, kind, evidence, height, signature)
-        return plans.fail(situation.market, claimed, bond, failure, situation.funds)
+        return plans.fail(situation.market, claimed, failure, situation.funds, reserve=_reserve(claimed, situation))
 
-    def _time_out(self, task: Task, claimed: On[ClaimedTask], bond: On[Bond], situation: Situation) -> Plan:
-        return plans.timeout(situation.market, claimed, bond, situation.funds)
+    def _time_out(self, task: Task, claimed: On[ClaimedTask], situation: Situation) -> Plan | None:
+        if situation.bond is None:
+            return None
+        return plans.timeout(situation.market, claimed, situation.bond, situation.funds)
 
     def _signature(self, message: Callable[[bytes, bytes, bytes], bytes], task: Task, content: bytes) -> bytes:
         return self.engine.signer.sign_message(message(bytes.fromhex(self.engine.genesis_id), task.id, content))
+
+
+def _reserve(claimed: On[ClaimedTask], situation: Situation) -> ErgoBox | None:
+    """What the claim set aside for this end; None where it was spent, as after a restore of another wallet's work."""
+    claim = claimed.transaction_id
+    return next((box for box in situation.reserved if plans.is_reserve_of(box, claim)), None)
 
 
 def end_intent(task_id: bytes) -> Intent:

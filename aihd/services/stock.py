@@ -7,7 +7,7 @@ configuration is read again: the rules of policy and the list of services are ta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -15,7 +15,7 @@ import structlog
 from aihd.config import Settings
 from aihd.config_values import SECONDS_PER_BLOCK
 from aihd.core import policy
-from aihd.errors import AihdError, DependencyError, one_line
+from aihd.errors import AihdError, ConfigError, DependencyError, one_line
 from aihd.execution.template import Template
 from aihd.nodo.registry import LocalService, Registry
 from aihd.services.engine import Engine, Offered, Service
@@ -34,8 +34,8 @@ class Goods:
     missing: tuple[str, ...]
 
 
-def goods_of(settings: Settings, local: Collection[LocalService], adapters: Collection[str]) -> Goods:
-    """What the configuration offers of the services that nodo holds, brought in and out by those adapters."""
+def goods_of(settings: Settings, local: Collection[LocalService], adapters: Collection[str], *, expiry: int) -> Goods:
+    """What the configuration offers of the services that nodo holds, brought in and out by those adapters; `expiry` is the market's end."""
     offered: dict[bytes, Offered] = {}
     terms: dict[bytes, policy.Terms] = {}
     missing: list[str] = []
@@ -49,10 +49,23 @@ def goods_of(settings: Settings, local: Collection[LocalService], adapters: Coll
             key = found[0].service_hash
             offered[key] = Offered(found[0].name, service.slot or 0, service.path, service)
             terms[key] = _terms(settings, service)
-    rules, fee = settings.policy, settings.wallet.fee
-    margins = (rules.claim_margin_blocks, rules.release_margin_blocks)
-    limits = policy.Limits(rules.min_profit, rules.max_open_tasks, *margins, fee, terms, rules.min_client_standing)
-    return Goods(offered, limits, tuple(missing))
+    return Goods(offered, _rules(settings, terms, expiry), tuple(missing))
+
+
+def _rules(settings: Settings, terms: Mapping[bytes, policy.Terms], expiry: int) -> policy.Limits:
+    rules = settings.policy
+    return policy.Limits(
+        min_profit=rules.min_profit,
+        max_open=rules.max_open_tasks,
+        claim_margin=settings.margins.claim_margin,
+        release_margin=settings.margins.release_margin,
+        tx_fee=settings.wallet.fee,
+        services=terms,
+        assets=settings.asset_names,
+        holdback=rules.holdback_by_standing,
+        expiry=expiry,
+        min_client=rules.min_client_standing,
+    )
 
 
 def _named(service: Template, local: Collection[LocalService]) -> Iterator[LocalService]:
@@ -65,8 +78,18 @@ def _not_one(service: Template, found: Collection[LocalService], local: Collecti
 
 
 def _terms(settings: Settings, service: Template) -> policy.Terms:
-    least = settings.policy.min_payment if service.min_payment is None else service.min_payment
-    return policy.Terms(least, math.ceil(service.expected_duration / SECONDS_PER_BLOCK[settings.chain.network]))
+    return policy.Terms(
+        prices_of(settings, service), math.ceil(service.expected_duration / SECONDS_PER_BLOCK[settings.chain.network])
+    )
+
+
+def prices_of(settings: Settings, service: Template) -> dict[bytes | None, int]:
+    """The least payment for a service by asset: its own prices, else those of the policy; ConfigError for a unit that is not known."""
+    asked = settings.policy.min_payment if service.min_payment is None else service.min_payment
+    try:
+        return settings.prices(asked, f"min_payment of {service.name or service.hash}")
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 class Stock(Service):
@@ -105,7 +128,8 @@ class Stock(Service):
         self.engine.pulse.beat()
 
     def _take(self, settings: Settings, local: tuple[LocalService, ...]) -> None:
-        goods = goods_of(settings, local, self._adapters)
+        expiry = self.engine.view.deployment.expiry
+        goods = goods_of(settings, local, self._adapters, expiry=expiry)
         for missing in set(goods.missing) - set(self._missing):
             log.warning("not offered", reason=missing)
         # Tasks that are at work go on with what they were taken by, so nothing is forgotten here.

@@ -33,6 +33,7 @@ def shown(data: Mapping[str, Any]) -> dict[str, Any]:
 def task_of(values: Mapping[str, Any]) -> Task:
     """The task of a row or of folded events; fields that an older aihd did not know have their defaults."""
     known = {name: _typed(name, values[name]) for name in COLUMNS if name in values}
+    known.setdefault("worth", values["payment"])  # all there was when a payment was always in ERG
     return Task(**{**known, "where": Where(values["where"]), "stage": Stage(values["stage"])})
 
 

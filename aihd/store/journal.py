@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -17,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
-from aihd.core.task import Stage, State, Task, Where
+from aihd.core.task import State, Task
 from aihd.errors import ConfigError, InvariantError, TemporaryError
 from aihd.ops.failpoints import reach
 from aihd.store import backup, fold
@@ -26,6 +27,7 @@ from aihd.store.history import History
 from aihd.store.schema import check_current, migrate
 
 HEADERS_KEPT: Final = 720
+DECLINES_KEPT: Final = 10_000
 GATEWAY_CLIENT: Final = "gateway_client"  # meta key of the client id that nodo gave us
 PAUSED: Final = "paused"  # the key of the flag, and since when it is set
 _GONE: Final = "('dropped', 'replaced')"  # statuses that leave room for another transaction of the same intent
@@ -258,6 +260,15 @@ class Journal:
         row = self._db.execute("SELECT * FROM tasks WHERE id = ?", (task_id,)).fetchone()
         return _task(row) if row else None
 
+    def named(self, prefix: str) -> list[bytes]:
+        """Ids of the tasks here, taken, declined or posted, that begin with these hexadecimal digits; at most three."""
+        rows = self._db.execute(
+            "SELECT id FROM (SELECT id FROM tasks UNION SELECT task AS id FROM declined UNION SELECT id FROM posts) "
+            "WHERE lower(hex(id)) LIKE ? || '%' LIMIT 3",
+            (prefix,),
+        )
+        return [row["id"] for row in rows]
+
     def open_tasks(self) -> list[Task]:
         """Tasks without a final end, oldest first."""
         return [_task(row) for row in self._db.execute("SELECT * FROM tasks WHERE final = 0 ORDER BY rowid")]
@@ -268,14 +279,13 @@ class Journal:
 
     def states(self) -> dict[State, int]:
         """How many tasks are in each state."""
-        rows = self._db.execute('SELECT "where", stage, final, count(*) AS n FROM tasks GROUP BY 1, 2, 3')
-        counts: dict[State, int] = {}
+        # Tasks with the same of these are in the same state, but where something was held back: that may be burned.
+        same = '"where", stage, final, iif(holdback_bps > 0 AND client_mark > 0, rowid, 0)'
+        rows = self._db.execute(f"SELECT *, count(*) AS number FROM tasks GROUP BY {same}")  # noqa: S608
+        counts: Counter[State] = Counter()
         for row in rows:
-            probe = Task(
-                b"", b"", b"", 0, b"", 0, 0, "", Where(row["where"]), Stage(row["stage"]), final=bool(row["final"])
-            )
-            counts[probe.state] = counts.get(probe.state, 0) + row["n"]
-        return counts
+            counts[_task(row).state] += row["number"]
+        return dict(counts)
 
     # -- transactions
 
@@ -347,6 +357,12 @@ class Journal:
         )
         return found.fetchone() is not None
 
+    def claims_at_work(self) -> set[str]:
+        """Ids of the transactions that claimed, or will claim, a task whose end is still to come: their reserves are not to be spent."""
+        seen = "SELECT lower(hex(claim_tx)) FROM tasks WHERE final = 0 AND \"where\" IN ('open', 'claimed') AND claim_tx IS NOT NULL"
+        sent = "SELECT id FROM transactions WHERE kind = 'claim' AND status = 'pending'"
+        return {row[0] for row in self._db.execute(f"{seen} UNION {sent}")}
+
     def replaced(self) -> list[TxRecord]:
         """Replaced transactions of intents that none is final for: each could still be the one that is mined. In the order of signing."""
         rows = self._db.execute(
@@ -396,14 +412,31 @@ class Journal:
 
     # -- declines and events
 
-    def decline(self, code: str, sentence: str, times: int = 1) -> None:
-        """Count a reason; `sentence` is the newest example of it."""
+    def decline_task(self, task_id: bytes, code: str, sentence: str, until: int) -> bool:
+        """Count a task as declined, once whatever is asked how often; False when it was counted before.
+
+        `until` is its claim deadline, a height. Of the tasks the DECLINES_KEPT that were declined last are remembered.
+        """
         with self._atomic("decline") as db:
+            row = (task_id, code, sentence, until)
+            if not db.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?, ?)", row).rowcount:
+                return False
             db.execute(
-                "INSERT INTO declines VALUES (?, ?, ?) "
-                "ON CONFLICT (code) DO UPDATE SET count = count + excluded.count, last = excluded.last",
-                (code, times, sentence),
+                "INSERT INTO declines VALUES (?, 1, ?) ON CONFLICT (code) DO UPDATE SET count = count + 1, last = excluded.last",
+                (code, sentence),
             )
+            db.execute("DELETE FROM declined WHERE rowid <= (SELECT max(rowid) FROM declined) - ?", (DECLINES_KEPT,))
+        return True
+
+    def declined(self, task_id: bytes) -> tuple[str, str] | None:
+        """Code and sentence of a task that was not taken."""
+        row = self._db.execute("SELECT code, sentence FROM declined WHERE task = ?", (task_id,)).fetchone()
+        return (row["code"], row["sentence"]) if row else None
+
+    def slashed(self) -> list[Task]:
+        """Tasks whose missed deadline cost us, and that no operator has acknowledged yet."""
+        rows = self._db.execute("SELECT * FROM tasks WHERE \"where\" = 'timed_out' AND acknowledged = 0 ORDER BY rowid")
+        return [_task(row) for row in rows]
 
     def declines(self) -> dict[str, tuple[int, str]]:
         """Per reason code: how often, and the newest sentence."""

@@ -172,7 +172,21 @@ CREATE TABLE funding (key BLOB PRIMARY KEY, source BLOB NOT NULL, height INTEGER
     STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD)
+# Protocol version 2: what a task is worth beside what it pays, in which token, how much is held back, and which claim's reserve is its own.
+_FOURTH = """
+ALTER TABLE tasks ADD COLUMN worth INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN asset BLOB;
+ALTER TABLE tasks ADD COLUMN holdback_bps INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN claim_tx BLOB;
+ALTER TABLE tasks ADD COLUMN release_height INTEGER;
+ALTER TABLE tasks ADD COLUMN acknowledged INTEGER NOT NULL DEFAULT 0;
+UPDATE tasks SET worth = payment;
+
+-- Why each task was not taken, once and for good; `until` is its claim deadline.
+CREATE TABLE declined (task BLOB PRIMARY KEY, code TEXT NOT NULL, sentence TEXT NOT NULL, until INTEGER NOT NULL) STRICT;
+"""
+
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
 
 
 def check(connection: sqlite3.Connection, where: str) -> int:

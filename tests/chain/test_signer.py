@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import pickle
 import traceback
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from ergo_lib_python.chain import Address, Token, TokenId
 from ergo_lib_python.verifier import verify_signature
+from mnemonic import Mnemonic
 from offchain import ERG, FEE, coin, digest, headers, sign, signer
 
 from aihd.chain.contracts import make_deployment
@@ -144,9 +147,81 @@ def test_from_file__when__the_number_of_words_is_wrong__then__the_file_is_named_
 
 @pytest.mark.parametrize("count", WORDS)
 def test_from_file__when__words_are_spread_over_lines__then__the_same_key(tmp_path: Path, count: int) -> None:
-    words = new_mnemonic().split()[:count]
-    spread = Signer.from_file(secret_file(tmp_path, "\n  ".join(words) + "\n\n"))
-    assert spread.public_key == Signer(" ".join(words)).public_key
+    words = phrase("english", count)
+    spread = Signer.from_file(secret_file(tmp_path, "\ufeff" + "\r\n  ".join(words.split()) + "\n\n"))
+    assert spread.public_key == Signer(words).public_key
+
+
+def phrase(language: str, count: int = 12) -> str:
+    """A mnemonic that is the same in every run."""
+    return str(Mnemonic(language).to_mnemonic((digest("entropy", language) * 2)[: count // 3 * 4]))
+
+
+def test_from_file__when__it_is_the_phrase_of_the_standard__then__the_key_that_every_wallet_of_ergo_has(
+    tmp_path: Path,
+) -> None:
+    # Derivation test vector of the reference wallet: m/44'/429'/0'/0/0 of this phrase without a password.
+    words = "race relax argue hair sorry riot there spirit ready fetch food hedgehog hybrid mobile pretty"
+    assert (
+        address_of(Signer.from_file(secret_file(tmp_path, words)).tree)
+        == "9eYMpbGgBf42bCcnB2nG3wQdqPzpCCw5eB1YaWUUen9uCaW3wwm"
+    )
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKC", "NFKD"])
+@pytest.mark.parametrize("language", Mnemonic.list_languages())
+def test_from_file__when__written_in_any_language_and_form__then__the_same_key(
+    tmp_path: Path, language: str, form: Literal["NFC", "NFD", "NFKC", "NFKD"]
+) -> None:
+    words = phrase(language)
+    written = unicodedata.normalize(form, words).replace(" ", "\u3000" if language == "japanese" else " ")
+    assert Signer.from_file(secret_file(tmp_path, written)).public_key == Signer(words).public_key
+
+
+@pytest.mark.parametrize(
+    ("place", "typed", "says"),
+    [
+        (1, "nosuchword", "word 1, 'nosuchword', is none of the english list: see how it is spelt in your copy"),
+        (12, "abandom", "word 12, 'abandom', is none of the english list: see"),
+        (4, "Abandon", "word 4, 'Abandon', is none of the english list: write it in lower case"),
+        (7, "aban\x1b[31mdon", r"word 7, 'aban\\x1b\[31mdon', is none of"),
+        (7, "x" * 500, "word 7, 'x{20}', is none of"),
+        (2, "\u00e1baco", "word 2, 'a\u0301baco', is none of the english list"),
+    ],
+)
+@pytest.mark.parametrize("sealed", [False, True])
+def test_from_file__when__a_word_is_mistyped__then__named_with_its_place_and_no_other(
+    tmp_path: Path, place: int, typed: str, says: str, sealed: bool
+) -> None:
+    words = phrase("english").split()
+    words[place - 1] = typed
+    path, password = tmp_path / "mnemonic", password_file(tmp_path, "pw") if sealed else None
+    write_mnemonic(path, " ".join(words), "pw" if sealed else None)
+    with pytest.raises(ConfigError, match=f"^wallet.mnemonic_file = {path}: {says}") as caught:
+        Signer.from_file(path, password)
+    others = [word for word in words if word != typed]
+    assert not [word for word in others if word in str(caught.value).split(": ", 1)[1].split()]
+
+
+def test_from_file__when__many_words_are_none__then__the_first_and_how_many(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"word 4, 'four', is none of the english list \(3 more are not, either\)"):
+        Signer.from_file(secret_file(tmp_path, "one two three four five six seven eight nine ten eleven twelve"))
+
+
+@pytest.mark.parametrize("language", ["english", "spanish", "japanese", "russian"])
+def test_from_file__when__the_checksum_does_not_fit__then__refused_and_no_word_is_shown(
+    tmp_path: Path, language: str
+) -> None:
+    words = phrase(language).split()
+    turned = ([*words[n:], *words[:n]] for n in range(1, 12))
+    wrong = next(" ".join(typed) for typed in turned if not Mnemonic(language).check(" ".join(typed)))
+    path = secret_file(tmp_path, wrong)
+    with pytest.raises(ConfigError) as caught:
+        Signer.from_file(path)
+    assert str(caught.value) == (
+        f"wallet.mnemonic_file = {path} holds words of a mnemonic whose checksum does not fit: "
+        "one is another word, or two are exchanged"
+    )
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o600, 0o400])

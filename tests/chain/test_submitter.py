@@ -241,7 +241,7 @@ async def test_transact__when__the_node_refuses_for_good__then__an_error_and_the
         place.world.chain.parameters["minValuePerByte"] *= 1000
         return payment(situation)
 
-    with pytest.raises(DroppedError, match=r"send: the node refuses [0-9a-f]{64}: Every output"):
+    with pytest.raises(DroppedError, match=r"send: the node refuses [0-9a-f]{64}: Malformed transaction: Every output"):
         await place.me.submitter.transact(Intent("one"), overtaken)
     assert place.states() == [("one", TxStatus.DROPPED)]
     assert place.pool() == []

@@ -20,7 +20,7 @@ from aihd.devnet.chain import Chain
 from aihd.devnet.explorer_api import explorer_app
 from aihd.devnet.faults import Api, Faults
 from aihd.devnet.http import MAX_LINE
-from aihd.devnet.node_api import node_app
+from aihd.devnet.node_api import Operator, node_app
 
 LIES: Final = frozenset({"twice", "forged", "spent", "deep", "hides"})
 OWN: Final = LIES | {"down", "lost"}
@@ -142,7 +142,7 @@ async def front(chain: Chain) -> AsyncIterator[Front]:
     async with AsyncExitStack() as stack:
         made = Front(chain)
         made.explorer_url = await _serve(explorer_app(chain, made.faults), made.middleware("explorer"), stack)
-        made.node_url = await _serve(node_app(chain, made.faults, "hello"), made.middleware("node"), stack)
+        made.node_url = await _serve(node_app(chain, made.faults, Operator()), made.middleware("node"), stack)
         yield made
 
 

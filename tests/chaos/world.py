@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import stamina
+from offchain import mnemonic_of
 
 from aihd.chain.contracts import make_deployment, write_deployment
 from aihd.chain.mnemonic import write_mnemonic
@@ -168,6 +169,6 @@ def _fund(chain: Chain, signer: Signer, purses: int = PURSES) -> None:
 
 def _place(folder: Path, name: str) -> Place:
     path = folder / f"{name}.mnemonic"
-    words = " ".join([name] * 12)
+    words = mnemonic_of(name)
     write_mnemonic(path, words, None)
     return Place(name, Signer(words), path, free_port())

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ergo_lib_python.chain import ErgoBox
 
-from aihd.protocol import plans
+from aihd.protocol import guards, plans
 from aihd.protocol.boxes import (
     Bond,
     ClaimedTask,
@@ -28,9 +28,14 @@ from aihd.protocol.boxes import (
 from aihd.protocol.constants import (
     BOND_RESERVE,
     COOLDOWN,
+    FAILED,
+    MARKET_LIFE,
+    MIN_BOX,
     RATING_VALUE,
     RECEIPT_RETENTION,
     RECEIPT_VALUE,
+    SETTLE_GRACE,
+    SLACK,
 )
 from aihd.protocol.deployment import CONTENT_OF, Deployment, Guard, Template
 from aihd.protocol.funding import Funds, Plan
@@ -42,6 +47,7 @@ ERG: Final = 10**9
 FEE: Final = 1_100_000
 MADE: Final = 950
 TIP: Final = 1000
+EXPIRY: Final = 900 + MARKET_LIFE
 BOND_TOKEN: Final = hashlib.sha256(b"bond token").digest()
 SALT: Final = hashlib.sha256(b"salt").digest()
 _GUARD_OF: Final = {content: guard for guard, content in CONTENT_OF.items()}
@@ -54,6 +60,9 @@ def token(name: str) -> bytes:
 
 TASK: Final = token("task")
 OTHER: Final = token("other")
+ASSET: Final = token("asset")
+# A task of 1 ERG that is paid in a token.
+IN_TOKEN: Final[Mapping[str, Any]] = {"asset": ASSET, "payment": 12_345, "worth": ERG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,9 @@ class World:
 
     @classmethod
     def of(cls, templates: Mapping[Guard, Template]) -> World:
-        made = Deployment.make(templates, network="devnet", bond_token=BOND_TOKEN, treasury=TREASURER.tree)
+        made = Deployment.make(
+            templates, network="devnet", bond_token=BOND_TOKEN, treasury=TREASURER.tree, expiry=EXPIRY
+        )
         return cls(made)
 
     # Boxes
@@ -105,22 +116,54 @@ class World:
         return self.box(bond, bond.amount + BOND_RESERVE if value is None else value, ((BOND_TOKEN, 1),))
 
     def task(self, value: int | None = None, height: int = MADE, **changes: Any) -> On[TaskEscrow]:
-        task = TaskEscrow(token("service"), token("input"), ERG, 0, TIP + 20, 50, 0, 1, 1, CLIENT.pk, "data:,hello", ())
-        task = replace(task, **changes)
-        return self.box(task, plans.escrow_value(task.payment) if value is None else value, (), height)
+        """A task of 1 ERG; what it is worth follows its payment where that is in ERG and nothing else is said."""
+        terms: dict[str, Any] = {
+            "service_hash": token("service"),
+            "input_commitment": token("input"),
+            "payment": ERG,
+            "min_reputation": 0,
+            "claim_deadline": TIP + 20,
+            "exec_window": 50,
+            "selection_window": 0,
+            "selection_difficulty": 1,
+            "client": CLIENT.pk,
+            "locator": "data:,hello",
+            **changes,
+        }
+        task = TaskEscrow(**{"worth": terms["payment"], **terms})
+        locked = plans.value_of(task) if value is None else value
+        return self.box(task, locked, plans.units(task.asset, task.payment), height)
 
     def claimed(self, task_id: bytes = TASK, value: int | None = None, **changes: Any) -> On[ClaimedTask]:
-        claimed = ClaimedTask(
-            token("service"), token("input"), ERG, TIP + 40, TIP - 10, CLIENT.pk, NODE.pk, "data:,hello"
-        )
-        claimed = replace(claimed, **changes)
-        worth = plans.escrow_value(claimed.payment) if value is None else value
-        return self.box(claimed, worth, ((task_id, 2),))
+        terms: dict[str, Any] = {
+            "service_hash": token("service"),
+            "input_commitment": token("input"),
+            "payment": ERG,
+            "exec_deadline": TIP + 40,
+            "claim_height": TIP - 10,
+            "client": CLIENT.pk,
+            "node": NODE.pk,
+            "locator": "data:,hello",
+            **changes,
+        }
+        task = ClaimedTask(**{"worth": terms["payment"], **terms})
+        locked = guards.escrow_value(task.worth, task.payment, in_token=task.asset is not None)
+        tokens = ((task_id, 2), *plans.units(task.asset, task.payment))
+        return self.box(task, locked if value is None else value, tokens)
 
     def rating(self, task_id: bytes = TASK, **changes: Any) -> On[Rating]:
         """A rating whose commit window is open until TIP + 20, its reveal window until TIP + 50."""
-        rating = replace(Rating(CLIENT.pk, NODE.pk, ERG, TIP + 20, TIP + 50), **changes)
-        return self.box(rating, RATING_VALUE, ((task_id, 1),))
+        rating = Rating(client=CLIENT.pk, node=NODE.pk, worth=ERG, commit_deadline=TIP + 20, reveal_deadline=TIP + 50)
+        rating = replace(rating, **changes)
+        in_erg = 0 if rating.asset else rating.held
+        return self.box(rating, RATING_VALUE + in_erg, ((task_id, 1), *plans.units(rating.asset, rating.held)))
+
+    def failed(self, task_id: bytes = TASK, **changes: Any) -> On[Rating]:
+        """What a failure at TIP leaves to be settled."""
+        terms: dict[str, Any] = {
+            "outcome": FAILED, "commit_deadline": 0, "reveal_deadline": TIP + 1 + SLACK // 2, **changes
+        }  # fmt: skip
+        return self.rating(task_id, **terms)
 
     def receipt(self, task_id: bytes = TASK, height: int = MADE) -> On[Receipt]:
         content = Receipt(task_id, token("input"), token("output"), token("params"), NODE.pk, b"s" * 56, b"c" * 38)
@@ -128,7 +171,7 @@ class World:
 
     def failure(self, task_id: bytes = TASK, height: int = MADE) -> On[FailureReceipt]:
         content = FailureReceipt(task_id, NODE.pk, 2, token("evidence"), height, b"s" * 56)
-        return self.box(content, RECEIPT_VALUE, ((task_id, 2),), height)
+        return self.box(content, MIN_BOX, ((task_id, 1),), height)
 
     def committed(self, rating: On[Rating], client: int = 4, node: int = 5) -> On[Rating]:
         """A rating with the commitments of both sides (0 = that side stays silent)."""
@@ -175,21 +218,20 @@ class World:
         plan = plans.claim(self._market(tip), task or self.task(), bond or self.bond(), funds)
         return self._draft(plan, tip, coin, NODE)
 
-    def release(self, claimed: On[ClaimedTask] | None = None, bond: On[Bond] | None = None, tip: int = TIP) -> Draft:
-        coin = self.coin(NODE)
+    def release(
+        self, claimed: On[ClaimedTask] | None = None, tip: int = TIP, *, solo: bool = False, fee: int = FEE
+    ) -> Draft:
         claimed = claimed or self.claimed()
         receipt = plans.receipt_for(claimed, token("output"), token("params"), b"s" * 56, b"c" * 38)
-        held = bond or self.bond(plans.task_id_of(claimed))
-        plan = plans.release(self._market(tip), claimed, held, receipt, Funds((coin,), NODE.tree, FEE))
-        return self._draft(plan, tip, coin, NODE)
+        coin = None if solo else self.coin(NODE)
+        funds = Funds((coin,) if coin else (), NODE.tree, fee)
+        return self._draft(plans.release(self._market(tip), claimed, receipt, funds), tip, coin, NODE)
 
-    def fail(self, claimed: On[ClaimedTask] | None = None, bond: On[Bond] | None = None, tip: int = TIP) -> Draft:
+    def fail(self, claimed: On[ClaimedTask] | None = None, tip: int = TIP) -> Draft:
         coin = self.coin(NODE)
         claimed = claimed or self.claimed()
-        task_id = plans.task_id_of(claimed)
-        failure = FailureReceipt(task_id, NODE.pk, 2, token("evidence"), tip + 1, b"s" * 56)
-        funds = Funds((coin,), NODE.tree, FEE)
-        plan = plans.fail(self._market(tip), claimed, bond or self.bond(task_id), failure, funds)
+        failure = FailureReceipt(plans.task_id_of(claimed), NODE.pk, 2, token("evidence"), tip + 1, b"s" * 56)
+        plan = plans.fail(self._market(tip), claimed, failure, Funds((coin,), NODE.tree, FEE))
         return self._draft(plan, tip, coin, NODE)
 
     def timeout(
@@ -207,13 +249,22 @@ class World:
         plan = plans.timeout(self._market(tip), claimed, held, Funds((), STRANGER.tree, FEE))
         return self._draft(plan, tip, None if solo else self.coin(STRANGER), STRANGER, NODE)
 
-    def settle(self, rating: On[Rating] | None = None, bond: On[Bond] | None = None, tip: int | None = None) -> Draft:
-        """By a stranger, or by either side; after the reveal window unless both marks are known."""
+    def settle(
+        self,
+        rating: On[Rating] | None = None,
+        bond: On[Bond] | None = None,
+        tip: int | None = None,
+        *,
+        by: Party = STRANGER,
+        solo: bool = False,
+    ) -> Draft:
+        """By a stranger when the grace is over, or by the node as soon as the rating is final or the client stayed silent."""
         rating = rating or self.rating()
-        tip = rating.content.reveal_deadline if tip is None else tip
-        held = bond or self.bond(plans.task_id_of(rating), committed=0, active=0)
-        plan = plans.settle(self._market(tip), rating, held, Funds((), STRANGER.tree, FEE))
-        return self._draft(plan, tip, self.coin(STRANGER), STRANGER, NODE, CLIENT)
+        tip = settled_at(rating.content, by) if tip is None else tip
+        held = bond or self.bond(plans.task_id_of(rating))
+        plan = plans.settle(self._market(tip), rating, held, Funds((), by.tree, FEE))
+        signers = (NODE,) if by is NODE else (STRANGER, NODE, CLIENT)
+        return self._draft(plan, tip, None if solo else self.coin(by), *signers)
 
     def refund(self, task: On[TaskEscrow] | None = None, tip: int | None = None, *, solo: bool = False) -> Draft:
         """By a stranger."""
@@ -248,9 +299,19 @@ class World:
     def reclaim(self, receipt: On[Receipt] | On[FailureReceipt] | None = None, tip: int | None = None) -> Draft:
         receipt = receipt or self.receipt()
         tip = receipt.box.creation_height + RECEIPT_RETENTION if tip is None else tip
-        plan = plans.reclaim(self._market(tip), receipt, Funds((), NODE.tree, FEE))
-        return self._draft(plan, tip, self.coin(NODE), NODE)
+        coin = self.coin(NODE)
+        plan = plans.reclaim(self._market(tip), receipt, Funds((coin,), NODE.tree, FEE))
+        return self._draft(plan, tip, coin, NODE)
 
 
 def party_of(side: Side) -> Party:
     return CLIENT if side is Side.CLIENT else NODE
+
+
+def settled_at(rating: Rating, by: Party) -> int:
+    """The first tip after which this party may settle."""
+    if by is not NODE:
+        return rating.reveal_deadline + SETTLE_GRACE
+    if rating.client_mark and rating.node_mark:
+        return TIP
+    return rating.reveal_deadline if rating.client_commitment else max(TIP, rating.commit_deadline)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import made
 import pytest
 
 from aihd.core.rating import MARGIN, may_commit, may_reveal, omission
 from aihd.protocol.boxes import Rating
 from aihd.protocol.plans import Side
 
-OPEN = Rating(b"\2" * 33, b"\3" * 33, 10**9, 100, 160)
+OPEN = made.rating()
 OURS = replace(OPEN, node_commitment=b"n" * 32)
 BOTH = replace(OURS, client_commitment=b"c" * 32)
 

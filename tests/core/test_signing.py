@@ -10,9 +10,10 @@ from ergo_lib_python.chain import ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.transaction import DataInput, UnsignedTransaction
 from offchain import ERG, FEE, Story, coin, digest, signer
 
-from aihd.core.signing import REEMISSION_TOKEN, Permit, Spending, Spent, outflow, refusals
+from aihd.core.signing import Permit, Spending, Spent, outflow, refusals
 from aihd.protocol import plans
-from aihd.protocol.funding import Funds, Output, Plan
+from aihd.protocol.coins import REEMISSION_TOKEN
+from aihd.protocol.funding import Funds, Output, Plan, TxKind, balance
 from aihd.protocol.trees import p2pk_tree, parse_tree
 
 LIMITS = Spending(max_fee=2 * FEE, per_tx=ERG, per_hour=2 * ERG, per_day=5 * ERG)
@@ -154,7 +155,7 @@ def test_refusals__when__a_token_of_the_wallet_vanishes__then__it_is_named(story
 
 def test_refusals__when__a_box_with_the_reemission_token_is_spent__then__it_is_refused(story: Story) -> None:
     box = coin(story.node.tree, 10 * ERG, "miner", [Token(TokenId(REEMISSION_TOKEN), 5)])
-    plan = plans.claim(story.market, story.post(), story.bond, Funds((box,), story.node.tree, FEE))
+    plan = balance(TxKind.SEND, (box,), [], Funds((), story.node.tree, FEE), 1001, signer=None)
     assert "re-emission token" in refused(story, plan)
 
 

@@ -9,9 +9,10 @@ from ergo_lib_python.chain import ErgoBox, Token, TokenId
 from ergo_lib_python.transaction import DataInput, UnsignedTransaction
 from offchain import ERG, FEE, Story, coin, digest, signer
 
-from aihd.core.signing import REEMISSION_TOKEN, Permit, Spending, Spent, outflow, refusals
+from aihd.core.signing import Permit, Spending, Spent, outflow, refusals
 from aihd.protocol import plans
-from aihd.protocol.boxes import FailureReceipt
+from aihd.protocol.boxes import FailureReceipt, tokens_of
+from aihd.protocol.coins import REEMISSION_TOKEN, total_of
 from aihd.protocol.deployment import Guard
 from aihd.protocol.funding import Funds, Output, Plan, TxKind
 from aihd.protocol.opinion import REPUTATION_TREE
@@ -86,9 +87,9 @@ def test_trees__when__a_tree_of_version_2_is_not_known__then__judged_like_any_ot
 
 
 def client_gets(story: Story, kind: TxKind, first: ErgoBox) -> Plan:
-    """A transaction that spends `first` and pays a client."""
+    """A transaction that spends `first`, burns its tokens and pays a client."""
     plan = paying(story, kind, story.client.tree)
-    return replace(plan, inputs=(first, *plan.inputs))
+    return replace(plan, inputs=(first, *plan.inputs), burned=total_of([tokens_of(first)]))
 
 
 def test_clients__when__an_honest_failure_timeout_or_refund_pays_the_client__then__allowed() -> None:
@@ -146,10 +147,59 @@ def test_tokens__when__a_named_output_is_our_own__then__it_counts_once(story: St
     assert told(permit, burned) == [leaves(3)]
 
 
-def test_tokens__when__guards_hold_them__then__they_are_not_ours_to_keep(story: Story, permit: Permit) -> None:
-    under_guard = coin(story.deployment.trees[Guard.RECEIPT], ERG, "receipt", [Token(TokenId(TOKEN), 1)])
+def burns(amount: int) -> str:
+    return f"{amount} of token {TOKEN.hex()[:16]}… would be burned, and the plan does not name them"
+
+
+def receipt_box(story: Story, amount: int) -> ErgoBox:
+    return coin(story.deployment.trees[Guard.RECEIPT], ERG, "receipt", [Token(TokenId(TOKEN), amount)])
+
+
+@pytest.mark.parametrize(("named", "says"), [(0, [burns(3)]), (2, [burns(1)]), (3, [])])
+def test_tokens__when__guards_hold_them__then__burned_only_by_the_plans_word(
+    story: Story, permit: Permit, named: int, says: list[str]
+) -> None:
     plan = paying(story, TxKind.RECLAIM, story.node.tree)
-    assert told(permit, replace(plan, inputs=(under_guard, *plan.inputs))) == []
+    spending = replace(plan, inputs=(receipt_box(story, 3), *plan.inputs), burned={TOKEN: named} if named else {})
+    assert told(permit, spending) == says
+
+
+def test_tokens__when__more_is_burned_than_the_markets_boxes_hold__then__the_wallets_are_not_burned(
+    story: Story, permit: Permit
+) -> None:
+    plan = paying(story, TxKind.RECLAIM, story.node.tree, tokens=((TOKEN, 5),))  # the wallet holds 5, and keeps them
+    kept = replace(plan, inputs=(*plan.inputs, receipt_box(story, 3)), burned={TOKEN: 3})
+    assert told(permit, kept) == []
+    fewer = replace(
+        kept, outputs=(replace(kept.outputs[0], tokens=((TOKEN, 4),)), *kept.outputs[1:]), burned={TOKEN: 4}
+    )
+    assert told(permit, fewer) == [
+        leaves(1),
+        f"it would burn 4 of token {TOKEN.hex()[:16]}…, of which the market's boxes hold 3",
+    ]
+
+
+def test_tokens__when__a_box_lists_one_id_twice__then__every_unit_counts(story: Story, permit: Permit) -> None:
+    twice = [Token(TokenId(TOKEN), 5), Token(TokenId(TOKEN), 7)]
+    box = coin(story.node.tree, 10 * ERG, "twice", twice)
+    plan = plans.send(story.market, (Output(ERG, STRANGER),), Funds((box,), story.node.tree, FEE))
+    assert told(permit, plan) == []
+    for kept in (5, 7, 11):
+        change = replace(plan.outputs[-1], tokens=((TOKEN, kept),))
+        assert told(permit, replace(plan, outputs=(*plan.outputs[:-1], change))) == [leaves(12 - kept)]
+    change = replace(plan.outputs[-1], tokens=((TOKEN, 6), (TOKEN, 6)))
+    assert told(permit, replace(plan, outputs=(*plan.outputs[:-1], change))) == []
+
+
+def test_tokens__when__units_come_from_nowhere__then__only_the_first_inputs_id_may_be_made(
+    story: Story, permit: Permit
+) -> None:
+    plan = paying(story, TxKind.SEND, STRANGER, tokens=((TOKEN, 5),))
+    more = replace(plan, outputs=(*plan.outputs[:2], replace(plan.outputs[2], tokens=((TOKEN, 2),))))
+    assert told(permit, more) == [f"2 of token {TOKEN.hex()[:16]}… would come from nowhere"]
+    minted = (bytes(plan.inputs[0].box_id), 3)
+    mint = replace(plan, outputs=(*plan.outputs[:2], replace(plan.outputs[2], tokens=(minted,))))
+    assert told(permit, mint) == []
 
 
 def test_tokens__when__the_re_emission_token_is_held__then__refused_even_if_it_stays(

@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
+import made
 import pytest
 
 from aihd.core import task as table
@@ -19,8 +20,8 @@ from aihd.core.task import DEADLINES, ENDS, FINAL, Command, Limits, Stage, State
 from aihd.errors import InvariantError
 
 LIMITS: Final = Limits(final_depth=10, claim_margin=3, release_margin=6)
-TASK: Final = Task(
-    *(b"\1" * 32, b"", b"", 10**9, b"", 100, 61, ""),
+TASK: Final = made.task(
+    exec_window=61,
     since=300,
     claim_height=100,
     exec_deadline=160,
@@ -37,12 +38,13 @@ GRID: Final[dict[Where, tuple[State, ...]]] = {  # one column for each stage: wa
     Where.RATED: (State.RATED,) * 5,
     Where.SETTLED: (State.SETTLED,) * 5,
     Where.FAILED: (State.REFUNDED,) * 5,
+    Where.FAILURE_SETTLED: (State.ADMITTED,) * 5,
     Where.TIMED_OUT: (State.SLASHED,) * 5,
     Where.LOST: (State.BEATEN,) * 5,
 }
 CLOSED: Final = {
     Where.SETTLED: State.PAID,
-    Where.FAILED: State.FAILED,
+    Where.FAILURE_SETTLED: State.FAILED,
     Where.TIMED_OUT: State.TIMED_OUT,
     Where.LOST: State.LOST,
 }
@@ -60,7 +62,8 @@ UNTIL: Final[dict[State, int]] = {
     State.REVEALED: 280,
     State.RATED: 290,
     State.SETTLED: 310,
-    State.REFUNDED: 310,
+    State.REFUNDED: 290,
+    State.ADMITTED: 310,
     State.SLASHED: 310,
     State.BEATEN: 310,
 }
@@ -77,9 +80,10 @@ TO_DO: Final[dict[State, tuple[tuple[int, Command | None], ...]]] = {
     State.COMMITTED: ((220, None), (280, Command.REVEAL), (FOREVER, None)),
     State.REVEALED: ((FOREVER, None),),
     State.RATED: ((FOREVER, Command.SETTLE),),
+    State.REFUNDED: ((FOREVER, Command.SETTLE),),
     State.SETTLED: ((310, None), (FOREVER, Command.BRIDGE)),
-    **dict.fromkeys((State.REFUNDED, State.SLASHED, State.BEATEN), ((310, None), (FOREVER, Command.CLOSE))),
-    **dict.fromkeys(CLOSED.values(), ((FOREVER, None),)),
+    **dict.fromkeys((State.ADMITTED, State.SLASHED, State.BEATEN), ((310, None), (FOREVER, Command.CLOSE))),
+    **dict.fromkeys((*CLOSED.values(), State.BURNED), ((FOREVER, None),)),
 }
 BOUNDS: Final = {TASK.claim_deadline, *UNTIL.values(), *(until for spans in TO_DO.values() for until, _ in spans)}
 HEIGHTS: Final = sorted({bound + step for bound in BOUNDS - {FOREVER} for step in (-1, 0, 1)})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import made
 import pytest
 
 from aihd.core.task import (
@@ -28,7 +29,6 @@ CLAIM_DEADLINE, EXEC_DEADLINE, COMMIT_DEADLINE, REVEAL_DEADLINE, CLAIMED_AT, SIN
 def task(where: Where, stage: Stage = Stage.WANTED, **changes: Any) -> Task:
     """A task with every height set."""
     values: dict[str, Any] = {
-        "locator": "",
         "where": where,
         "stage": stage,
         "since": SINCE,
@@ -38,12 +38,12 @@ def task(where: Where, stage: Stage = Stage.WANTED, **changes: Any) -> Task:
         "reveal_deadline": REVEAL_DEADLINE,
         **changes,
     }
-    return Task(b"\1" * 32, b"", b"", 10**9, b"", CLAIM_DEADLINE, 60, **values)
+    return made.task(claim_deadline=CLAIM_DEADLINE, exec_window=60, **values)
 
 
 def test_deadlines__when__a_state_is_not_final__then__it_has_exactly_one() -> None:
     assert set(DEADLINES) == set(State) - FINAL
-    assert {State.PAID, State.FAILED, State.TIMED_OUT, State.LOST} == FINAL
+    assert {State.PAID, State.BURNED, State.FAILED, State.TIMED_OUT, State.LOST} == FINAL
     assert set(STATES.values()) | FINAL == set(State)
 
 
@@ -74,7 +74,8 @@ def test_state__when__our_work_goes_on__then__the_chain_decides_everywhere_but_i
         (task(Where.SETTLED, Stage.DONE), SINCE + 10, None, Command.BRIDGE),
         (task(Where.SETTLED, Stage.DONE, bridged=True), SINCE + 10, None, Command.CLOSE),
         (task(Where.SETTLED, Stage.DONE, since=None), 10**6, None, None),
-        (task(Where.FAILED, Stage.BROKEN), SINCE + 10, None, Command.CLOSE),
+        (task(Where.FAILED, Stage.BROKEN), REVEAL_DEADLINE + 10, Command.SETTLE, Command.SETTLE),
+        (task(Where.FAILURE_SETTLED, Stage.BROKEN), SINCE + 10, None, Command.CLOSE),
         (task(Where.TIMED_OUT), SINCE + 10, None, Command.CLOSE),
         (task(Where.LOST), SINCE + 10, None, Command.CLOSE),
     ],

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from devnet_wallet import DEADLINE_TREE, ERG, FEE, Client, connected, funded, key, out, pay, sign, types_of, unsigned
-from ergo_lib_python.chain import Constant, ContextExtension, ErgoBox, ErgoBoxCandidate, Header
+from ergo_lib_python.chain import Constant, ContextExtension, ErgoBox, ErgoBoxCandidate
 from ergo_lib_python.transaction import Transaction, UnsignedInput, UnsignedTransaction
 from ergo_lib_python.wallet import Wallet
 
+from aihd.protocol.context import state_context
 from aihd.protocol.trees import FEE_TREE, node_template_hash
 
 A, B = key(1), key(2)
@@ -167,8 +168,11 @@ async def test_headers__when__listed__then__ascending_and_readable_by_ergo_lib(c
         "transactionsRoot extensionHash powSolutions adProofsId transactionsId parentId"
     )
     assert set(headers[0]) == set(keys.split())
-    assert headers[0]["difficulty"] == "1" and headers[0]["powSolutions"]["d"] == 0
-    assert Header.from_json(headers[-1]).height == 20
+    assert headers[0]["difficulty"] == "1"
+    # As a node shows blocks of its own: ergo-lib reads such a number from a string only.
+    distances = [header["powSolutions"]["d"] for header in headers]
+    assert all(isinstance(d, int) and d.bit_length() > 200 for d in distances)
+    assert state_context(headers[::-1], client.chain.parameters)
     assert (await client.node("/blocks/lastHeaders/0")).json == []
     assert (await client.node("/blocks/lastHeaders/x")).status == 400
 

@@ -49,8 +49,18 @@ def test_context__when__script_reads_height__then__it_is_that_of_the_next_block(
     assert not holds_at(headers(1000), 1000)
 
 
-def test_context__when__explorer_writes_d_as_text__then__understood() -> None:
-    assert holds_at(headers(500, d="0"), 501)
+@pytest.mark.parametrize("d", [0, 2**63 - 1, 2**63, 2**64, 2**255, 2**256 - 1])
+@pytest.mark.parametrize("written", [int, str])
+def test_context__when__the_distance_is_of_any_size_as_number_or_text__then__understood(
+    d: int, written: type[int | str]
+) -> None:
+    assert holds_at(headers(500, d=written(d)), 501)
+
+
+@pytest.mark.parametrize("d", [None, "abc", [], float("nan"), float("inf")])
+def test_context__when__a_header_cannot_be_read__then__it_is_named_and_no_guard_is_blamed(d: Any) -> None:
+    with pytest.raises(DependencyError, match="the header at height 500 cannot be read"):
+        state_context([header(500, d), *headers(499, 9)], PARAMETERS)
 
 
 def test_context__when__more_than_ten_headers__then__the_newest_ten_are_taken() -> None:

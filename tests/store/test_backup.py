@@ -12,15 +12,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import made
 import pytest
 
-from aihd.core.task import Task
 from aihd.errors import ConfigError, UsageError
 from aihd.store.backup import back_up
 from aihd.store.journal import Journal
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS
 
-TASK = Task(b"\1" * 32, b"\2" * 32, b"\3" * 32, 10**9, b"\4" * 33, 100, 60, "data:")
+TASK = made.task(locator="data:")
 
 
 @pytest.fixture

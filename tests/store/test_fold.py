@@ -10,16 +10,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import made
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aihd.core.task import Stage, Task, Where
+from aihd.core.task import Stage, Where
 from aihd.store.fold import fold, plain
 from aihd.store.journal import Journal, TxRecord, TxStatus
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS
 
-TASK = Task(b"\1" * 32, b"\2" * 32, b"\3" * 32, 10**9, b"\4" * 33, 100, 60, "data:")
+TASK = made.task(locator="data:")
 HEIGHTS = st.none() | st.integers(0, 2**40)
 HASHES = st.none() | st.binary(min_size=32, max_size=32)
 CHANGES = st.fixed_dictionaries(

@@ -8,13 +8,14 @@ from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import made
 import pytest
 
-from aihd.core.task import Stage, State, Task, Where
+from aihd.core.task import Stage, State, Where
 from aihd.errors import ConfigError, InvariantError
 from aihd.store.journal import HEADERS_KEPT, Header, Journal, TxRecord, TxStatus
 
-TASK = Task(b"\1" * 32, b"\2" * 32, b"\3" * 32, 10**9, b"\4" * 33, 100, 60, "data:")
+TASK = made.task(locator="data:")
 TX = TxRecord("aa" * 32, "claim:01", "claim", TASK.id, b"bytes", 1_100_000, 1_100_000)
 
 

@@ -14,14 +14,14 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import made
 import pytest
 
-from aihd.core.task import Task
 from aihd.errors import ConfigError, TemporaryError
 from aihd.store.journal import Journal, TxRecord
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS
 
-TASK = Task(b"\1" * 32, b"\2" * 32, b"\3" * 32, 10**9, b"\4" * 33, 100, 60, "data:")
+TASK = made.task(locator="data:")
 TX = TxRecord("aa" * 32, "claim:01", "claim", TASK.id, b"bytes", 1_100_000, 1_100_000)
 
 

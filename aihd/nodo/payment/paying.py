@@ -31,7 +31,6 @@ from aihd.nodo.payment.settings import PaymentSettings, key_of
 from aihd.ops.lock import process_lock
 from aihd.protocol import plans
 from aihd.protocol.boxes import TaskEscrow
-from aihd.protocol.constants import VERSION
 from aihd.protocol.funding import Plan
 from aihd.store.journal import Journal
 
@@ -40,7 +39,6 @@ log = structlog.get_logger()
 MAX_FEES: Final = 10  # a fee may be raised to this multiple of wallet.fee
 BACK_WITHIN: Final = 5.0  # seconds for sending a refund: its block is for a later look to see
 _KEPT: Final = "deposit:"  # meta keys of the journal
-_ENDED: Final = (Where.FAILED, Where.TIMED_OUT, Where.LOST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +132,15 @@ def _escrow(
 ) -> Plan:
     """The plan of the escrow; what is needed to find it again is in the journal before it is signed."""
     terms = TaskEscrow(
-        bytes.fromhex(payment.service or ""),
-        given.commitment,
-        amount,
+        service_hash=bytes.fromhex(payment.service or ""),
+        input_commitment=given.commitment,
+        worth=amount,
+        payment=amount,
         min_reputation=0,
         claim_deadline=now.market.height + payment.claim_window,
         exec_window=payment.exec_window,
         selection_window=0,
         selection_difficulty=1,
-        version=VERSION,
         client=who.signer.public_key,
         locator=given.locator,
         allowed=(key_of(payee),),
@@ -168,7 +166,7 @@ async def delivered(who: Party, deposit: Deposit, confirmations: int) -> bool:
     now = await who.client.progress(deposit.task_id)
     if now is None:
         return False
-    if now.where in _ENDED:
+    if now.where.is_undelivered:
         raise DependencyError(f"the payment's task {deposit.task} ended without a receipt: {now.where}")
     if now.life.receipt is not None:
         found = await prove(who.view, deposit.task_id, key_of(bytes.fromhex(deposit.payee)), now.life)

@@ -25,7 +25,7 @@ from aihd.nodo.payment.settings import TREE_SIZE, is_payee, key_of
 from aihd.protocol.boxes import On, Receipt, TaskEscrow
 from aihd.protocol.codec import BoxError
 from aihd.protocol.hashes import receipt_message
-from aihd.protocol.plans import escrow_value
+from aihd.protocol.plans import value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +133,12 @@ def _mismatch(task: On[TaskEscrow], claim: Claim) -> str | None:
         return "the box is not that task"
     if not pays_for(task.content, claim.token):
         return "the task pays for another deposit token"
-    if task.content.payment != claim.amount:
-        return f"the task pays {task.content.payment} nanoERG, expected {claim.amount}"
-    if task.value < escrow_value(claim.amount):
+    terms = task.content
+    if terms.asset is not None or terms.payment != claim.amount:
+        return f"the task pays {terms.payment} of {terms.asset.hex() if terms.asset else 'nanoERG'}, expected {claim.amount} nanoERG"
+    if terms.holdback_bps:
+        return f"the task holds {terms.holdback_bps / 100:g} % of its payment back"
+    if task.value < value_of(terms):
         return f"the task locks {task.value} nanoERG, less than it promises"
     return None
 
