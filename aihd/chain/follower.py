@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import stamina
@@ -29,6 +28,7 @@ from aihd.chain.sources import UnprovedError
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.core.index import Header, Index
 from aihd.core.life import Life, Sighting, read_life
+from aihd.core.policy import Decline
 from aihd.errors import DependencyError, one_line
 from aihd.protocol.box import Box, Odd
 from aihd.protocol.boxes import Bond, ClaimedTask, Content, FailureReceipt, On, Rating, Receipt, TaskEscrow
@@ -57,15 +57,7 @@ class DeepForkError(DependencyError):
     """The node shows a chain that left ours before the oldest header that we know."""
 
 
-@dataclass(frozen=True, slots=True)
-class TurnedDown:
-    """Why an escrow is of no use to us for good."""
-
-    code: str
-    sentence: str
-
-
-Screen = Callable[[On[TaskEscrow], int], TurnedDown | None]
+Screen = Callable[[On[TaskEscrow], int], Decline | None]
 """Gets an escrow and the height of the next block; why it will never be taken, or None where it may be."""
 
 
@@ -84,8 +76,6 @@ class Follower(ChainView):
         super().__init__(node, explorer, deployment)
         self.screen: Screen | None = None
         """Escrows that it turns down are counted in `turned_down` and not kept; None keeps all that are well formed."""
-        self.turned_down: list[tuple[TurnedDown, int | None]] = []
-        """What was turned down since somebody last emptied this, each with the height of its block."""
         self._wallet = wallet
         self._journal = journal
         self._wanted = wanted
@@ -277,20 +267,20 @@ class Follower(ChainView):
         """Whether a box of the market is worth its memory: bonds are, and what is ours; an escrow is if we may ever take it."""
         match on.content:
             case TaskEscrow():
-                return on.raw_id in self._ours or self._may_be_taken(on, height)
+                return on.raw_id in self._ours or self._may_be_taken(on, height or 0)
             case ClaimedTask(node=node, client=client) | Rating(node=node, client=client):
                 return self._wallet[3:] in (node, client) or self._is_of_ours(on)
             case Receipt(node=node) | FailureReceipt(node=node):
                 return node == self._wallet[3:] or self._is_of_ours(on)
         return True
 
-    def _may_be_taken(self, on: On[Any], height: int | None) -> bool:
+    def _may_be_taken(self, on: On[Any], height: int) -> bool:
         if self.screen is None:
             return True
-        reason = self.screen(on, (self._tip.height if self._tip else 0) + 1)
-        if reason is not None and len(self.turned_down) < MOST_TURNED_DOWN:
-            self.turned_down.append((reason, height))
-        return reason is None
+        decline = self.screen(on, (height if self._tip is None else self._tip.height) + 1)
+        if decline is not None and len(self.turned_down) < MOST_TURNED_DOWN:
+            self.turned_down[on.raw_id] = (decline, on.content.claim_deadline)
+        return decline is None
 
     def _is_of_ours(self, on: On[Any]) -> bool:
         return bool(on.tokens) and on.tokens[0][0] in self._ours

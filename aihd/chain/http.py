@@ -23,6 +23,7 @@ from aihd.errors import TemporaryError, one_line
 from aihd.protocol.shapes import ShapeError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Page = Callable[[int], Awaitable[tuple[list[dict[str, Any]], int | None]]]
 
 READ_TIMEOUT: Final = 10.0  # seconds
@@ -144,21 +145,20 @@ class Server:
         self.whole.rest(REST_OF_A_LIAR, reason)
 
     @property
-    def troubles(self) -> tuple[str, ...]:
-        """What is wrong with it now, in sentences."""
-        found = [self.reason] if self.rests else []
-        return (*found, *(f"{about}: {rest.reason}" for about, rest in self.unfit.items() if rest.lasts))
+    def unfit_now(self) -> list[str]:
+        """The questions that it is passed over for now, each with the reason."""
+        return [f"{about}: {rest.reason}" for about, rest in self.unfit.items() if rest.lasts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask(Generic[T]):
+class Ask(Generic[T_co]):
     """One question: where, what `parse` makes of the JSON, what it is about (a server may be unfit for that), and how much may come.
 
     `parse` raises ShapeError for JSON of another shape, LieError for what cannot be true.
     """
 
     path: str
-    parse: Callable[[Any], T]
+    parse: Callable[[Any], T_co]
     about: str
     method: str = "GET"
     params: Mapping[str, str | int] = field(default_factory=dict)
@@ -307,16 +307,18 @@ class JsonSource:
     async def each(self, ask: Ask[T]) -> list[tuple[Server, T]]:
         """The answers of all servers that do not rest (of all, if all do), in their order; SourceError when there is none."""
         asked = [server for server in self.servers if not server.rests] or list(self.servers)
-        answers = await asyncio.gather(*(_tried(self.of(server, ask)) for server in asked))
-        good = [
-            (server, answer)
-            for server, answer in zip(asked, answers, strict=True)
-            if answer is not None and not isinstance(answer, SourceError)
-        ]
+        answers = await asyncio.gather(*(self._tried(server, ask) for server in asked))
+        good = [(server, found) for server, (found, _) in zip(asked, answers, strict=True) if found is not None]
         if not good:
-            errors = [answer for answer in answers if isinstance(answer, SourceError)]
+            errors = [error for _, error in answers if error is not None]
             raise errors[0] if errors else SourceError(f"there is no {self.kind} that could be asked", 404)
         return good
+
+    async def _tried(self, server: Server, ask: Ask[T]) -> tuple[T | None, SourceError | None]:
+        try:
+            return await self.of(server, ask), None
+        except SourceError as error:
+            return None, error
 
     # -- plain JSON, for those who look at single fields
 
@@ -378,13 +380,6 @@ class JsonSource:
             # ValueError: aiohttp's own, for headers and addresses that are none.
             raise SourceError(f"{server.url} gave no answer: {one_line(error, 150)}") from error
         return status, _json(server, ask, status, body)
-
-
-async def _tried(answer: Awaitable[T | None]) -> T | SourceError | None:
-    try:
-        return await answer
-    except SourceError as error:
-        return error
 
 
 class MissingError(SourceError):

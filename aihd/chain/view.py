@@ -17,6 +17,7 @@ from aihd.chain.node import Node, NodeInfo
 from aihd.chain.overlay import Overlay
 from aihd.chain.sources import BLIND, SetUp, Sources
 from aihd.core.life import Life, Sighting, read_life
+from aihd.core.policy import Decline
 from aihd.core.task import Where
 from aihd.errors import ConfigError, DependencyError
 from aihd.protocol.box import Box
@@ -76,6 +77,8 @@ class ChainView:
         self.explorer = explorer
         self.deployment = deployment
         self.sources = Sources(node, explorer, deployment.trees.values())
+        self.turned_down: dict[bytes, tuple[Decline, int]] = {}
+        """Escrows that are not kept, by task: why, and their claim deadline. Whoever counts them empties it."""
         self._built: dict[str, ErgoBox] = {}
 
     @property
@@ -162,6 +165,18 @@ class ChainView:
     async def was_taken(self, box_id: str, by_other_than: str) -> bool:
         """Whether a block holds a transaction that spent a box, other than this one. False while nothing proves it."""
         return await self.sources.was_taken(box_id, by_other_than)
+
+    @property
+    def set_aside(self) -> Mapping[str, int]:
+        """Boxes under the market's scripts that are of no use. Here nothing is remembered."""
+        return {}
+
+    def standstill(self, now: float, seconds_per_block: float) -> str:
+        """Why the chain that is seen may not be the one that goes on. Here nothing is remembered that could say so."""
+        return ""
+
+    def relist(self) -> None:
+        """List everything anew at the next `sync`: what is of use to us has changed. Here every look is new."""
 
     async def sync(self) -> Tip:
         """Bring what this view remembers up to the tip; a view that remembers nothing only looks."""

@@ -145,7 +145,7 @@ class _Story:
         view = self._world.client.view
         escrow = await view.escrow(task_id)
         if escrow is not None and escrow.height is not None:
-            tokens = "".join(f" and {self._world.coin.show(int(token.amount))}" for token in escrow.box.tokens or ())
+            tokens = "".join(f" and {self._world.coin.show(amount)}" for _, amount in escrow.box.tokens)
             detail = f"{ERG.show(escrow.box.value)}{tokens} locked: payment, receipt and rating"
             self._add(Step("post", escrow.height, str(escrow.box.transaction_id), detail))
         for step in steps(view.deployment, await view.sources.life(task_id)):

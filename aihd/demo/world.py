@@ -27,7 +27,6 @@ from aihd.devnet import Devnet
 from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.errors import DependencyError
 from aihd.protocol import plans
-from aihd.protocol.boxes import tokens_of
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.trees import address_of
 from aihd.protocol.units import NANO_PER_ERG, format_erg
@@ -217,9 +216,7 @@ class _Makers:
         """A token with two decimals, 1,000.00 of it in the wallet of `owner`."""
         address = _address(owner)
         token = bytes.fromhex(self._devnet.chain.issue(name, 100_000, 2, to=address))
-        while all(
-            held != token for box in await owner.view.explorer.unspent_by_address(address) for held, _ in tokens_of(box)
-        ):
+        while all(held != token for box in await owner.view.unspent(owner.signer.tree) for held, _ in box.tokens):
             await asyncio.sleep(POLL)
         return Coin(token, name, 2)
 

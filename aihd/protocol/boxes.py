@@ -93,7 +93,7 @@ def tokens_of(box: ErgoBox | Box) -> tuple[tuple[bytes, int], ...]:
     return tuple((bytes(t.token_id), int(t.amount)) for t in box.tokens)
 
 
-def _asset(box: ErgoBox, *, after: int) -> bytes | None:
+def _asset(box: ErgoBox | Box, *, after: int) -> bytes | None:
     """The token of a payment, which stands after the task token where there is one; how many units is checked by Deployment.read."""
     held = tokens_of(box)
     return held[after][0] if len(held) > after else None

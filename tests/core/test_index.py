@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+import made as made_terms
 import pytest
 from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.transaction import TxId
@@ -20,17 +21,18 @@ from aihd.errors import InvariantError
 from aihd.protocol.blocks import Mined
 from aihd.protocol.box import CONTENT, REGISTERS, Box, Odd, box_of
 from aihd.protocol.boxes import Bond, Content, On, Receipt, TaskEscrow, registers
-from aihd.protocol.constants import VERSION
 from aihd.protocol.deployment import Guard
 from aihd.protocol.trees import parse_tree
 
 OWNER, STRANGER = signer("node"), signer("stranger")
 WALLET: Final = OWNER.tree
 BOND_TOKEN: Final = digest("bond token")
-DEPLOYMENT: Final = make_deployment(network="devnet", bond_token=BOND_TOKEN, treasury=signer("treasury").tree)
+DEPLOYMENT: Final = make_deployment(
+    network="devnet", bond_token=BOND_TOKEN, treasury=signer("treasury").tree, expiry=1_000_000
+)
 BASE: Final = Header(100, digest("base"), digest("before the base"))
 TASKS: Final = (digest("one task"), digest("another task"))
-TERMS: Final = TaskEscrow(SERVICE, COMMITMENT, ERG, 0, 200, 60, 0, 1, VERSION, OWNER.public_key)
+TERMS: Final = made_terms.escrow(service_hash=SERVICE, input_commitment=COMMITMENT, client=OWNER.public_key)
 # Under these a box of a task's token tells of the task; under a bond, the minter or a wallet it tells nothing.
 OF_TASK: Final = (Guard.CLAIMED, Guard.RECEIPT, Guard.FAILURE, Guard.RATING)
 
@@ -60,7 +62,7 @@ def bond(seed: object) -> Box:
 
 def holding(tree: bytes, task: bytes, seed: object) -> Box:
     """A box with a unit of a task's token and no registers: malformed under any guard."""
-    return box_of(coin(tree, ERG, f"holding {seed}", [Token(TokenId(task), 1)]))
+    return box_of(coin(tree, ERG, f"holding {seed}", ((task, 1),)))
 
 
 @dataclass(frozen=True, slots=True)
