@@ -45,6 +45,10 @@ class Explorer(JsonSource):
     async def height(self) -> int:
         return (await self.state()).height
 
+    async def reached(self) -> int:
+        """The height up to which it has come."""
+        return await self.height()
+
     async def state_of(self, server: Server) -> ExplorerState:
         """The newest block that one explorer has indexed."""
         state = await self.of(server, self._fresh("/api/v1/networkState", _state))

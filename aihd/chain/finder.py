@@ -76,6 +76,9 @@ class Finder(Protocol):
     def url(self) -> str:
         """The server that would be asked now, to name it in messages."""
 
+    async def reached(self) -> int:
+        """The height up to which it has come."""
+
     async def listing(self, trees: Collection[bytes]) -> Listing:
         """Every confirmed unspent box under some scripts."""
 

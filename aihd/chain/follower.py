@@ -124,6 +124,9 @@ class Follower(ChainView):
         """The node does not have this box: if it is not gone at the next `sync` either, everything is listed anew."""
         self._doubted.add(box_id)
 
+    def is_unproved(self, task_id: bytes) -> bool:
+        return task_id in self._unproved
+
     def _wrong(self) -> bool:
         doubted, self._doubted = self._doubted, set()
         shown = (self._index.box(box_id) for box_id in doubted) if self._index is not None else ()

@@ -353,8 +353,8 @@ class Node(JsonSource):
             raise UnfitError(f"{server.url} has no index", 404)
         return height
 
-    async def indexed_up_to(self) -> int:
-        """That of the node whose index is asked first."""
+    async def reached(self) -> int:
+        """The height up to which the index has come that is asked first."""
         return await self.from_one(INDEX, self.indexed_height)
 
     async def placed(self, tx_id: str) -> tuple[int, str] | None:

@@ -247,14 +247,15 @@ class Submitter:
         elif result.answer is Answer.REFUSED:
             reason = result.detail
         elif result.answer is Answer.MISSING_INPUT and (gone := await self._gone_input(record, tx)):
-            reason = f"input {gone} is spent by another transaction"
-            self._view.doubt(gone)
+            box_id, why = gone
+            reason = f"input {box_id} {why}"
+            self._view.doubt(box_id)
         if reason is not None:
             self._drop(record, reason)
         return reason
 
-    async def _gone_input(self, record: TxRecord, tx: Transaction) -> str | None:
-        """The first input that went elsewhere, or vanished with the branch it was on.
+    async def _gone_input(self, record: TxRecord, tx: Transaction) -> tuple[str, str] | None:
+        """The first input that went elsewhere, or vanished with the branch it was on, and what became of it.
 
         The transaction itself may have been mined since we looked: then its inputs are spent, but by it.
         """
@@ -264,8 +265,9 @@ class Submitter:
         for box_id in _inputs(tx):
             if box_id in created or await node.box(box_id) is not None:
                 continue
-            if await self._view.was_taken(box_id, by_other_than=record.id):
-                return box_id
+            why = await self._view.gone(box_id, by_other_than=record.id)
+            if why is not None:
+                return box_id, why
         return None
 
     def _drop(self, record: TxRecord, reason: str) -> None:

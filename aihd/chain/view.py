@@ -162,9 +162,13 @@ class ChainView:
         life = read_life(self.deployment, boxes)
         return life, boxes[0] if boxes and life.claimed is None else None
 
-    async def was_taken(self, box_id: str, by_other_than: str) -> bool:
-        """Whether a block holds a transaction that spent a box, other than this one. False while nothing proves it."""
-        return await self.sources.was_taken(box_id, by_other_than)
+    async def gone(self, box_id: str, by_other_than: str) -> str | None:
+        """Why a box that no node has unspent can never be spent by a transaction (see `Sources.gone`)."""
+        return await self.sources.gone(box_id, by_other_than)
+
+    def is_unproved(self, task_id: bytes) -> bool:
+        """Whether a task's life could not be read to its end, so that nothing follows from what is missing. Here that raises."""
+        return False
 
     @property
     def set_aside(self) -> Mapping[str, int]:
