@@ -1,4 +1,7 @@
-"""Contents of boxes and records of tasks with every term that a test says nothing of filled in. Amounts are nanoERG, in ERG unless an asset is given."""
+"""Contents of boxes and records of tasks, with every term filled in that a test says nothing of.
+
+Amounts are nanoERG; a payment is in ERG, and worth itself, unless a test says otherwise.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.transaction import TxId
 from hypothesis import given
 from hypothesis import strategies as st
+from made import escrow as terms
 from offchain import COMMITMENT, ERG, SERVICE, coin, digest, signer
 
 from aihd.chain.contracts import make_deployment
@@ -18,17 +19,18 @@ from aihd.core.index import Block, Header, Index, Mined
 from aihd.core.life import Sighting
 from aihd.errors import InvariantError
 from aihd.protocol.boxes import Bond, Content, TaskEscrow, registers
-from aihd.protocol.constants import VERSION
 from aihd.protocol.deployment import Guard
 from aihd.protocol.trees import parse_tree
 
 OWNER, STRANGER = signer("node"), signer("stranger")
 WALLET: Final = OWNER.tree
 BOND_TOKEN: Final = digest("bond token")
-DEPLOYMENT: Final = make_deployment(network="devnet", bond_token=BOND_TOKEN, treasury=signer("treasury").tree)
+DEPLOYMENT: Final = make_deployment(
+    network="devnet", bond_token=BOND_TOKEN, treasury=signer("treasury").tree, expiry=10**6
+)
 BASE: Final = Header(100, digest("base"), digest("before the base"))
 TASKS: Final = (digest("one task"), digest("another task"))
-TERMS: Final = TaskEscrow(SERVICE, COMMITMENT, ERG, 0, 200, 60, 0, 1, VERSION, OWNER.public_key)
+TERMS: Final = terms(service_hash=SERVICE, input_commitment=COMMITMENT, claim_deadline=200, client=OWNER.public_key)
 # Under these a box of a task's token tells of the task; under a bond, the minter or a wallet it tells nothing.
 OF_TASK: Final = (Guard.CLAIMED, Guard.RECEIPT, Guard.FAILURE, Guard.RATING)
 
@@ -53,7 +55,7 @@ def bond(seed: object) -> ErgoBox:
 
 def holding(tree: bytes, task: bytes, seed: object) -> ErgoBox:
     """A box with a unit of a task's token and no registers: malformed under any guard."""
-    return coin(tree, ERG, f"holding {seed}", [Token(TokenId(task), 1)])
+    return coin(tree, ERG, f"holding {seed}", ((task, 1),))
 
 
 @dataclass(frozen=True, slots=True)
