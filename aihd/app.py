@@ -41,7 +41,8 @@ from aihd.execution.serial import SerialAdapter, runtime_folders
 from aihd.execution.template import AdapterName
 from aihd.execution.tunnel import TunnelAdapter
 from aihd.nodo.failures import TooSlow, Unreachable
-from aihd.nodo.gateway import GatewayClient
+from aihd.nodo.gate import Gate
+from aihd.nodo.gateway import GatewayClient, StillThere
 from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
 from aihd.ops.lock import process_lock
@@ -233,9 +234,10 @@ def _stock(settings: Settings, engine: Engine, runtime: Runtime) -> Stock:
 
 
 def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service]:
-    if not settings.policy.count_nodo_cost:
-        return []
-    return [Price(engine, runtime.gateway, runtime.client_id, settings.nodo.installation.per_nanoerg)]
+    nodo = settings.nodo.installation
+    database, debt = nodo.database if settings.nodo.folder else None, nodo.allows_debt
+    price = Price(engine, runtime.gateway, runtime.client_id, nodo.rate, database=database, allows_debt=debt)
+    return [price]
 
 
 def _rate(settings: Settings, engine: Engine) -> Rate:
@@ -268,7 +270,13 @@ async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack, pa
     nodo, given = settings.nodo.installation, settings.nodo
     address = required(nodo.gateway, "nodo.gateway")
     gateway = await stack.enter_async_context(
-        GatewayClient(address, security=given.security, peer_id=given.peer_id, hash_algorithm=nodo.hash_algorithm)
+        GatewayClient(
+            address,
+            security=given.security,
+            peer_id=given.peer_id,
+            hash_algorithm=nodo.hash_algorithm,
+            gate=Gate.below(nodo.gate),
+        )
     )
     kept = engine.journal.meta().get(GATEWAY_CLIENT)
     client_id = await patience.until("nodo", lambda: _client_id(gateway, kept))
@@ -286,6 +294,7 @@ async def _runtime(settings: Settings, engine: Engine, stack: AsyncExitStack, pa
         settings.policy.max_output,
         SECONDS_PER_BLOCK[settings.chain.network],
         _adapters(settings, gateway, session),
+        still_there=_still_there(settings),
     )
 
 
@@ -315,6 +324,17 @@ def _adapters(settings: Settings, gateway: GatewayClient, session: aiohttp.Clien
             raise ConfigError("services: adapter 'container' needs the extra aihd[docker]") from None
         adapters["container"] = ContainerAdapter(engine)
     return adapters
+
+
+def _still_there(settings: Settings) -> StillThere | None:
+    """What asks nodo's Docker engine for an instance's container, if one is configured and its SDK is here."""
+    if settings.nodo.docker is None:
+        return None
+    try:
+        from aihd.execution.engine import asking
+    except ImportError:
+        raise ConfigError("nodo.docker needs the extra aihd[docker]") from None
+    return asking(settings.nodo.docker)
 
 
 async def _open_doors(settings: Settings, engine: Engine, report: Report, stack: AsyncExitStack) -> None:

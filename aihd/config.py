@@ -13,6 +13,8 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -48,6 +50,7 @@ from aihd.core.task import Limits
 from aihd.errors import ConfigError
 from aihd.execution.template import Template, read_template
 from aihd.nodo.discovery import Installation, assumed, discover
+from aihd.nodo.pricing import Per, Rate
 from aihd.protocol.opinion import CELAUT_NODE_TYPE
 from aihd.protocol.units import NanoErg, Quantity, format_erg, parse_quantity
 from aihd.resources import resource
@@ -116,6 +119,7 @@ class Nodo(Section):
     peers: PeerNames = ()
     templates: Annotated[tuple[File, ...], BeforeValidator(items)] = ()
     docker: Annotated[str, Field(pattern=r"^(unix|tcp|ssh)://\S+$")] | None = None
+    units_per_erg: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}(\.\d+)?(e\d{1,3})?$")] | None = None
 
     @property
     def peer_ids(self) -> Mapping[str, str]:
@@ -134,6 +138,8 @@ class Nodo(Section):
             )
         if self.database is not None:
             found = replace(found, database=self.database)
+        if self.units_per_erg is not None:
+            found = replace(found, rate=Rate(Fraction(Decimal(self.units_per_erg)), Per.ERG))
         if "gateway" in given or found.port is None:
             found = replace(found, host=self.gateway.host, port=self.gateway.port)
         return found

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aiohttp
 
-from aihd.devnet.gateway import EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.devnet.nodo_schema import DATABASE
 from aihd.devnet.packing import install
 from aihd.execution.adapters import HttpAdapter, Job
@@ -79,7 +79,7 @@ async def _gateway(storage: Path) -> AsyncIterator[str]:
 
 async def _serve(storage: Path) -> None:
     """The other process: until its input ends."""
-    async with EmbeddedGateway(storage) as gateway:
+    async with EmbeddedGateway(storage, credit=PLENTY) as gateway:
         print(gateway.address, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

@@ -26,7 +26,7 @@ from aihd.core.signing import Spending
 from aihd.core.task import Limits, Stage, Task
 from aihd.devnet import Devnet
 from aihd.devnet.chain import Chain
-from aihd.devnet.gateway import EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.execution.content import ContentStore
 from aihd.execution.exchange import Keys, exchange_app
 from aihd.execution.inputs import InputStore
@@ -337,10 +337,12 @@ def _door(engine: Engine) -> Any:
 async def _runtime(gateway: EmbeddedGateway, stack: AsyncExitStack) -> Runtime:
     client = await stack.enter_async_context(GatewayClient(gateway.address))
     session = await stack.enter_async_context(aiohttp.ClientSession())
+    client_id = await client.generate_client()
+    gateway.credit(client_id, PLENTY)
     return Runtime(
         client,
         session,
-        await client.generate_client(),
+        client_id,
         gateway.database,
         start_timeout=20.0,
         connect_for=10.0,

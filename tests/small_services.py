@@ -50,6 +50,22 @@ if os.environ.get("MARK", "AIH-END"):
 SHOUT_IN_CONTAINER = "while [ ! -e /data/input.ready ]; do sleep 0.05; done\ntr a-z A-Z < /data/input > /data/output\n"
 
 
+SHOUT_OVER_HTTP = """
+if [ "$1" = handle ]; then
+    size=0
+    while read -r name value; do
+        [ "$name" = "Content-Length:" ] && size=$(echo "$value" | tr -d '\\r')
+        [ "$name" = "$(printf '\\r')" ] && break
+    done
+    output=$(head -c "$size" | tr a-z A-Z)
+    printf 'HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s' "${#output}" "$output"
+    exit
+fi
+sleep 1
+exec nc -ll -p 8080 -e /entry handle
+"""
+
+
 def answers(url: str) -> bool:
     try:
         connect(url, 5).close()
@@ -96,7 +112,7 @@ def busybox(folder: Path) -> Path:
         pytest.skip("no busybox to build an image of: the package busybox-static")
     (folder / "bin").mkdir(parents=True)
     shutil.copy(found, folder / "bin" / "busybox")
-    for name in ("sh", "cat", "sleep", "tr", "wc", "head", "nc", "dd", "tail", "printf"):
+    for name in ("sh", "cat", "sleep", "tr", "wc", "head", "nc", "dd", "tail", "printf", "echo"):
         (folder / "bin" / name).symlink_to("busybox")
     (folder / "tmp").mkdir()
     (folder / "data").mkdir()

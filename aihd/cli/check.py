@@ -24,9 +24,10 @@ from aihd.chain.view import ChainView
 from aihd.cli.common import ConfigOption, console_of, settings_of
 from aihd.config import Settings, required
 from aihd.errors import AihdError, Exit, one_line
-from aihd.execution.template import AdapterName
+from aihd.execution.template import AdapterName, resources_of
 from aihd.nodo.diagnose import Finding, diagnose
 from aihd.nodo.registry import Registry
+from aihd.nodo.resources import Resources
 from aihd.ops.lock import is_locked
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.units import format_erg
@@ -267,10 +268,30 @@ async def _nodo(settings: Settings) -> list[Check]:
         with Journal(settings.database, read_only=True) as journal:
             kept = journal.meta().get(GATEWAY_CLIENT)
     try:
-        found = await diagnose(nodo.installation, security=nodo.security, peer_id=nodo.peer_id, client_id=kept)
+        found = await diagnose(
+            nodo.installation,
+            security=nodo.security,
+            peer_id=nodo.peer_id,
+            client_id=kept,
+            services=_offered_hashes(settings),
+            priced=settings.policy.count_nodo_cost,
+        )
     except AihdError as error:
         return [Check("nodo", one_line(error), "see nodo.folder, or set nodo.gateway and nodo.storage")]
     return [_of_nodo(finding) for finding in found]
+
+
+def _offered_hashes(settings: Settings) -> dict[bytes, Resources]:
+    """What we offer of nodo's registry; what is missing there has its own finding."""
+    from aihd.services.stock import goods_of
+
+    nodo = settings.nodo.installation
+    try:
+        local = Registry(nodo.registry, nodo.metadata).services()
+    except AihdError:
+        return {}
+    offered = goods_of(settings, local, get_args(AdapterName), expiry=0).offered  # whatever their terms
+    return {key: resources_of(service.template) for key, service in offered.items()}
 
 
 def _of_nodo(finding: Finding) -> Check:

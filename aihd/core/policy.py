@@ -50,13 +50,45 @@ class Limits:
     min_client: int | None = None  # least standing of a client by the market's history, in units of 10^-9
 
 
+FEW_RUNS: Final = 3
+"""Runs that our credit at nodo has to be good for, or nothing new is claimed."""
+AMPLE_RUNS: Final = 100
+"""Runs that the amount is good for which an operator is asked to give."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credit:
+    """What our client id has at nodo and what a run takes of it at its start, in nodo's `unit`. `cure`: what its operator does about it."""
+
+    balance: int
+    start: int
+    unit: str
+    cure: str
+
+    @property
+    def runs(self) -> int:
+        """Runs that the balance is good for; a run that takes nothing needs none."""
+        return max(0, self.balance) // self.start if self.start > 0 else 10**9
+
+    def objection(self, others: int = 0) -> str | None:
+        """A sentence when that is too little for a run beside `others` that may still have to start; None when it is enough.
+
+        What is wrong stands before its semicolon, what mends it behind.
+        """
+        needed = max(FEW_RUNS, others + 1)
+        if self.runs >= needed:
+            return None
+        has = f"it has {self.balance} {self.unit}, a run takes {self.start} at its start, {needed} are asked for"
+        return f"nodo does not trust our client id ({has}); {self.cure}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
     """A task as it is offered to us now.
 
     `headers` newest first; `height` is that of the next block; `at_work` counts the tasks that keep us busy. `cost` is what nodo asks
     for the run, in nanoERG; None while it has not said. `client` is the client's standing by the market's history, from -10^9 to 10^9
-    (0: nobody knows it); None while the history is not read yet.
+    (0: nobody knows it); None while the history is not read yet. `credit` is ours at nodo; None where nothing is charged, or known.
     """
 
     task: On[TaskEscrow]
@@ -66,6 +98,7 @@ class Offer:
     at_work: int
     cost: int | None = 0
     client: int | None = 0
+    credit: Credit | None = None
 
     @property
     def terms(self) -> TaskEscrow:
@@ -208,6 +241,11 @@ def _expiry(offer: Offer, limits: Limits) -> Decline | None:
     return None
 
 
+def _credit(offer: Offer, limits: Limits) -> Decline | None:
+    objection = offer.credit and offer.credit.objection(offer.at_work)
+    return Decline("credit", objection, passing=True) if objection else None
+
+
 def _stranger(offer: Offer, limits: Limits) -> Decline | None:
     return Decline("own", "it was posted with our own key") if offer.terms.client == offer.bond.node else None
 
@@ -296,5 +334,6 @@ RULES: Final[tuple[Rule, ...]] = (
     _reputation,
     _capacity,
     _busy,
+    _credit,
     _selected,
 )

@@ -59,6 +59,15 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodoFacts:
+    """Our credit at nodo, in its `unit`; `runs`: how many of the dearest service that we offer it is good for."""
+
+    balance: int
+    unit: str
+    runs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Everything a status is made of. `height` is the tip's; `troubles` maps a loop to what ails it.
 
@@ -82,6 +91,7 @@ class Facts:
     paused: str | None = None
     restored: str | None = None
     sources: tuple[SourceFacts, ...] = ()
+    nodo: NodoFacts | None = None
     assets: Assets = field(default_factory=dict)
     expiry: int | None = None
     allowance: int | None = None
@@ -283,6 +293,9 @@ def _penniless(facts: Facts) -> Iterator[Issue]:
 # -- the rest
 
 LOOKS: Final = "reconcile"  # the loop without which nothing is found, and nothing claimed
+CREDIT: Final = (
+    "credit"  # where a loop tells that nodo does not trust our client id; what mends it stands behind a semicolon
+)
 _CONCERNS: Final[Mapping[str, str]] = {
     LOOKS: "the chain cannot be followed, and no new task is taken meanwhile",
     "execution": "services cannot be run",
@@ -292,6 +305,7 @@ _CONCERNS: Final[Mapping[str, str]] = {
     "claim": "tasks cannot be claimed",
     "watch": "tasks cannot be looked for",
     "bridge": "reputation cannot be written into nodo",
+    CREDIT: "services cannot be started",
     "price": "nodo does not say what a run costs",
     "stock": "not all services are offered",
     "compare": "explorers cannot be compared with the node",
@@ -305,11 +319,12 @@ _CONCERNS: Final[Mapping[str, str]] = {
 def _troubles(facts: Facts) -> Iterator[Issue]:
     for name, reason in sorted(facts.troubles.items()):
         defect = reason.startswith(DEFECT)
+        told, _, cure = reason.partition("; ") if name == CREDIT else (reason, "", "")
         yield Issue(
             what=f"{name} loop",
-            reason=f"{_CONCERNS.get(name, f'the {name} loop is in trouble')}: {reason}",
-            command="see the log, and please report it" if defect else "aihd check",
-            idle=name == LOOKS,
+            reason=f"{_CONCERNS.get(name, f'the {name} loop is in trouble')}: {told}",
+            command="see the log, and please report it" if defect else cure or "aihd check",
+            idle=name in (LOOKS, CREDIT),
             defect=defect,
         )
 

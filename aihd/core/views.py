@@ -39,6 +39,7 @@ def status(facts: Facts) -> dict[str, Any]:
             "waiting": _counted(facts.waiting),
         },
         "sources": [asdict(source) for source in facts.sources],
+        "nodo": None if facts.nodo is None else asdict(facts.nodo),
         "newest": [_line(task, facts) for task in facts.newest],
         "issues": [_issue(issue, facts) for issue in judgement.issues],
     }

@@ -23,7 +23,7 @@ from aihd.client.party import Party, party, plan_deployment
 from aihd.core.assets import Asset, Assets
 from aihd.demo.story import ERG, Coin
 from aihd.devnet import Devnet
-from aihd.devnet.gateway import EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.errors import DependencyError
 from aihd.protocol import plans
 from aihd.protocol.boxes import tokens_of
@@ -140,7 +140,7 @@ async def world(
     """
     async with AsyncExitStack() as stack:
         devnet = await stack.enter_async_context(Devnet(block_time=block_time))
-        gateway = await stack.enter_async_context(EmbeddedGateway(folder / "nodo"))
+        gateway = await stack.enter_async_context(EmbeddedGateway(folder / "nodo", credit=PLENTY))
         services = {name: gateway.install(SERVICES / name.replace("-", "_")) for name in ("text-digest", "word-count")}
         makers = _Makers(folder, devnet, stack)
         treasury = Signer(new_mnemonic())

@@ -14,6 +14,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "zero-refunds": "StopService stops, and answers with a refund of 0",
     "lost-stops": "StopService answers with a refund of 0, and the instance goes on",
     "quarantine": "every client is shut out for calling too fast",
+    "early-ports": "a port is accepted for, and the connection reset, before the service listens",
 }
 
 

@@ -53,14 +53,9 @@ class _Table:
     father: str
 
 
-_LOCAL = (
-    _Table("local_instances", "id", "id", "father_id"),
-    _Table("internal_services", "id", "id", "father_id"),  # 2024
-)
-_DELEGATED = (
-    _Table("delegated_instances", "token_delegation", "id", "father_id"),
-    _Table("external_services", "token_hash", "token", "client_id"),  # 2024
-)
+_LOCAL = _Table("local_instances", "id", "id", "father_id")
+_DELEGATED = _Table("delegated_instances", "token_delegation", "id", "father_id")
+_TABLES = (_LOCAL, _DELEGATED)
 
 
 class Rows:
@@ -79,7 +74,7 @@ class Rows:
     def clear(self) -> None:
         """No instance runs."""
         with self.opened() as rows:
-            for table in _tables(rows):
+            for table in _TABLES:
                 rows.execute(f"DELETE FROM {table.name}")  # noqa: S608 - names from here
 
     def add_client(self, client: str, credit: int) -> None:
@@ -96,7 +91,7 @@ class Rows:
     def balance(self, token: str) -> str | None:
         """What a client, or an instance here, has left; None when there is none."""
         with self.opened() as rows:
-            for table in ("clients", _tables(rows)[0].name):
+            for table in ("clients", _LOCAL.name):
                 sql = f"SELECT {_balance(rows, table)} FROM {table} WHERE id = ?"  # noqa: S608 - names from here
                 if (row := rows.execute(sql, (token,)).fetchone()) is not None:
                     return str(row[0])
@@ -109,7 +104,8 @@ class Rows:
             # Python's integers: gas has more digits than SQLite's.
             row = rows.execute(f"SELECT {name} FROM clients WHERE id = ?", (client,)).fetchone()  # noqa: S608
             if row is None or int(row[0]) < amount:
-                raise NodeError(f"Launch service error spending gas for {service_id}")
+                text = f"local: Launch service error spending gas for {client}"
+                raise NodeError(f"Unable to launch service {service_id}. Attempt details: {text}")
             rows.execute(f"UPDATE clients SET {name} = ? WHERE id = ?", (str(int(row[0]) - amount), client))  # noqa: S608
 
     def remember(self, started: Started) -> None:
@@ -122,7 +118,7 @@ class Rows:
             "envs": json.dumps(dict(started.environment)), "balance_mu": str(started.deposit), "gas": str(started.deposit),
         }  # fmt: skip
         with self.opened() as rows:
-            table = _tables(rows)[started.delegated]
+            table = _TABLES[started.delegated]
             values |= {table.running: started.running, table.token: started.token, table.father: started.father}
             known = columns(rows, table.name)
             row = {name: value for name, value in values.items() if name in known}
@@ -140,7 +136,7 @@ class Rows:
     def remove(self, token: str) -> Ended | None:
         """Strike an instance out; None when there is none with this token."""
         with self.opened() as rows:
-            for table in _tables(rows):
+            for table in _TABLES:
                 said = f"{table.running}, {table.father}, {_balance(rows, table.name) or '0'}"
                 sql = f"DELETE FROM {table.name} WHERE {table.token} = ? RETURNING {said}"  # noqa: S608
                 if gone := rows.execute(sql, (token,)).fetchall():
@@ -150,7 +146,7 @@ class Rows:
     def move(self, token: str, difference: int) -> str | None:
         """Move an amount from an instance's father to the instance (back, when negative); why not, when it cannot be."""
         with self.opened() as rows:
-            local = _tables(rows)[0].name
+            local = _LOCAL.name
             name, client = _balance(rows, local), _balance(rows, "clients")
             sql = f"SELECT father_id, {name} FROM {local} WHERE id = ?"  # noqa: S608
             row = rows.execute(sql, (token,)).fetchone()
@@ -170,14 +166,8 @@ class Rows:
     def forget(self, running: str) -> None:
         """An instance ended by itself: nodo counts it as lost and gives nothing back."""
         with self.opened() as rows:
-            for table in _tables(rows):
+            for table in _TABLES:
                 rows.execute(f"DELETE FROM {table.name} WHERE {table.running} = ?", (running,))  # noqa: S608
-
-
-def _tables(rows: sqlite3.Connection) -> tuple[_Table, _Table]:
-    """Where this version writes instances here, and instances on peers."""
-    local, delegated = (next(t for t in known if columns(rows, t.name)) for known in (_LOCAL, _DELEGATED))
-    return local, delegated
 
 
 def _balance(rows: sqlite3.Connection, table: str) -> str:

@@ -1,16 +1,13 @@
 """The tables of nodo's database in each version that is known, as nodo itself makes them: no pragmas, no extra rules.
 
-Of the older versions only the tables are here that concern peers, clients, contracts and instances. `write_as_nodo` writes to them the
-way nodo does, races included.
+Of the older versions only the tables are here that concern peers, clients, contracts and instances.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -27,9 +24,11 @@ class NodoVersion(StrEnum):
     VNEW = "VNEW"  # after 2026-07-31: services have a reputation too, and every change is an event
 
 
+# Clients and instances are kept in memory: `clients` and `containers` stay empty.
 _V24 = """
-CREATE TABLE peer (id TEXT PRIMARY KEY, token TEXT, metadata BLOB, app_protocol BLOB, client_id TEXT, gas INTEGER);
-CREATE TABLE clients (id TEXT PRIMARY KEY, gas INTEGER, last_usage FLOAT NULL);
+CREATE TABLE peer (id TEXT PRIMARY KEY, token TEXT, metadata BLOB, app_protocol BLOB);
+CREATE TABLE clients (id TEXT PRIMARY KEY);
+CREATE TABLE containers (id TEXT PRIMARY KEY);
 CREATE TABLE slot (
     id INTEGER PRIMARY KEY AUTOINCREMENT, internal_port INTEGER, transport_protocol BLOB, peer_id TEXT,
     FOREIGN KEY (peer_id) REFERENCES peer (id)
@@ -40,13 +39,14 @@ CREATE TABLE uri (
 );
 CREATE TABLE contract (hash TEXT PRIMARY KEY, hash_type TEXT, contract BLOB);
 CREATE TABLE ledger (id TEXT PRIMARY KEY, private_key TEXT NULL);
+CREATE TABLE ledger_provider (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, uri TEXT, ledger_id TEXT, FOREIGN KEY (ledger_id) REFERENCES peer (id)
+);
 CREATE TABLE contract_instance (
     id INTEGER PRIMARY KEY AUTOINCREMENT, address TEXT, ledger_id TEXT, contract_hash TEXT, peer_id TEXT NULL,
     FOREIGN KEY (ledger_id) REFERENCES ledger (id), FOREIGN KEY (contract_hash) REFERENCES contract (hash),
     FOREIGN KEY (peer_id) REFERENCES peer (id)
 );
-CREATE TABLE internal_services (id TEXT PRIMARY KEY, ip TEXT, father_id TEXT, gas INTEGER, mem_limit INTEGER);
-CREATE TABLE external_services (token TEXT PRIMARY KEY, token_hash TEXT, peer_id TEXT, client_id TEXT);
 """
 
 # What the two versions of 2026 before events share; names of money differ.
@@ -243,53 +243,12 @@ def create_database(storage: Path, version: NodoVersion = NodoVersion.VNEW) -> P
     return path
 
 
-@dataclass(frozen=True, slots=True)
-class NodoWrites:
-    """What `write_as_nodo` did: updates of the peer's score, and the longest that one statement waited (seconds)."""
-
-    updates: int
-    longest_wait: float
-
-
-def write_as_nodo(path: Path, peer_id: str, seconds: float) -> NodoWrites:
-    """Add 1 to a peer's score again and again, as nodo's SQLConnection does it: one connection with Python's defaults (rollback journal,
-    5 s busy timeout, no retry), a commit after every statement, score and index read in one and written in the next, and
-    of a subject's events the last 200 kept.
-
-    An `sqlite3.OperationalError` ("database is locked") is what nodo would run into.
-    """
-    updates, longest = 0, 0.0
-    with closing(sqlite3.connect(path)) as connection:
-
-        def execute(sql: str, *values: object) -> sqlite3.Cursor:
-            nonlocal longest
-            since = time.perf_counter()
-            cursor = connection.execute(sql, values)
-            connection.commit()
-            longest = max(longest, time.perf_counter() - since)
-            return cursor
-
-        events = execute("SELECT 1 FROM sqlite_master WHERE name = 'reputation_events'").fetchone()
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            query = "SELECT reputation_score, reputation_index FROM peer WHERE id = ?"
-            score, index = execute(query, peer_id).fetchone()
-            after = ((score or 0) + 1, (index or 0) + 1)
-            execute("UPDATE peer SET reputation_score = ?, reputation_index = ? WHERE id = ?", *after, peer_id)
-            if events:
-                execute(
-                    "INSERT INTO reputation_events (subject_kind, subject_id, amount, reason, score_after)"
-                    " VALUES ('peer', ?, 1, 'payment_communicated', ?)",
-                    peer_id,
-                    after[0],
-                )
-                if after[1] % 50 == 0:
-                    execute(
-                        "DELETE FROM reputation_events WHERE subject_kind = 'peer' AND subject_id = ? AND id NOT IN (SELECT id"
-                        " FROM reputation_events WHERE subject_kind = 'peer' AND subject_id = ? ORDER BY id DESC LIMIT 200)",
-                        peer_id,
-                        peer_id,
-                    )
-            updates += 1
-            time.sleep(0.002)
-    return NodoWrites(updates, longest)
+def add_paid_peer(path: Path, peer_id: str, address: str, tree: bytes) -> None:
+    """Write down a peer that is paid at an Ergo address, whose tree is given. nodo keeps the tree's hex since July 2026."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as rows:
+        names = {row[1] for row in rows.execute("PRAGMA table_info(contract_instance)")}
+        ledger = next(name for name in ("ledger", "ledger_hash", "ledger_id") if name in names)
+        kept = tree.hex() if "mu_per_unit" in names else address
+        rows.execute("INSERT OR IGNORE INTO peer (id) VALUES (?)", (peer_id,))
+        sql = f"INSERT INTO contract_instance (address, {ledger}, contract_hash, peer_id) VALUES (?, 'ergo', '', ?)"  # noqa: S608
+        rows.execute(sql, (kept, peer_id))

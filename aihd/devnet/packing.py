@@ -1,12 +1,11 @@
 """Makes a nodo service of a folder, and files of a service.
 
 The folder's `service.toml` names what goes in; the same folder always gives the same bytes and so the same service id,
-the SHA3-256 of the serialized `celaut.Service`.
+the SHA3-256 of the serialized `celaut.Service`. Its metadata names that hash: nodo refuses a service whose metadata does not.
 """
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,9 @@ from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aihd.errors import UsageError, one_line
+from aihd.nodo.hashing import ALGORITHMS, DEFAULT
 from aihd.nodo.pb import aihd_celaut_pb2 as pb
+from aihd.nodo.pb import aihd_gateway_2024_pb2 as old
 from aihd.nodo.registry import METADATA, REGISTRY
 
 MANIFEST = "service.toml"
@@ -55,7 +56,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def pack(folder: Path) -> tuple[pb.Service, pb.Metadata]:
-    """The service that a folder describes, and its metadata (whose first tag is its name, outside the hash)."""
+    """The service that a folder describes, and its metadata: its name as the first tag, outside the hash, and its hash."""
     manifest = read_manifest(folder)
     filesystem = _filesystem(folder / name for name in manifest.files)
     if manifest.entry not in {branch.name for branch in filesystem.branch}:
@@ -72,19 +73,41 @@ def pack(folder: Path) -> tuple[pb.Service, pb.Metadata]:
     slot = service.api.slot.add(port=manifest.port)
     slot.transport.tags.append("tcp")
     slot.protocol_stack.add(tags=[manifest.protocol])
-    return service, pb.Metadata(hashtag=pb.Metadata.HashTag(tag=[manifest.name]))
+    return service, describe(manifest.name, service.SerializeToString(deterministic=True))
 
 
-def install(folder: Path, storage: Path) -> bytes:
-    """Pack a folder into nodo's storage; the 32-byte service id."""
+def describe(name: str, content: bytes) -> pb.Metadata:
+    """The metadata of a service of these bytes."""
+    digest = ALGORITHMS[DEFAULT]
+    metadata = pb.Metadata()
+    metadata.hashtag.tag.append(name)
+    metadata.hashtag.hash.add(type=digest(b""), value=digest(content))
+    return metadata
+
+
+def install(folder: Path, storage: Path, *, of_2024: bool = False) -> bytes:
+    """Pack a folder into nodo's storage; the 32-byte service id. `of_2024`: in the numbers of that version."""
     service, metadata = pack(folder)
     content = service.SerializeToString(deterministic=True)
-    service_hash = hashlib.sha3_256(content).digest()
+    if of_2024:
+        content = _of_2024(service).SerializeToString(deterministic=True)
+        metadata = describe(metadata.hashtag.tag[0], content)
+    service_hash = metadata.hashtag.hash[0].value
     for kind, data in ((METADATA, metadata.SerializeToString(deterministic=True)), (REGISTRY, content)):
         target = storage / kind / service_hash.hex()
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     return service_hash
+
+
+def _of_2024(service: pb.Service) -> old.Service:
+    made = old.Service()
+    made.container.architecture = b"python3"
+    made.container.filesystem = service.container.filesystem
+    made.container.entrypoint.extend(service.container.init.entry_path)
+    for slot in service.api.slot:
+        made.api.slot.add(port=slot.port, transport_protocol=b"tcp")
+    return made
 
 
 def unpack(service: pb.Service, target: Path) -> None:

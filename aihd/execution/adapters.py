@@ -88,6 +88,11 @@ class Limited:
         self._left = limit
         self._limit = limit
 
+    @property
+    def taken(self) -> int:
+        """Bytes that came."""
+        return self._limit - self._left
+
     def write(self, chunk: bytes) -> None:
         self._left -= len(chunk)
         if self._left < 0:

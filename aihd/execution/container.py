@@ -28,7 +28,7 @@ from docker.models.containers import Container
 
 from aihd.errors import one_line
 from aihd.execution.adapters import Job, Limited, Output
-from aihd.execution.engine import LOST, connect
+from aihd.execution.engine import LOST, connect, container_of
 from aihd.execution.errors import BadAnswer, Crashed, ExecutionError, OutOfMemory, TooSlow
 
 KILLED: Final = 137  # 128 + SIGKILL: what the kernel does to a process at the memory limit
@@ -84,11 +84,11 @@ async def _in_thread(work: Callable[..., T], *parts: object) -> T:
 
 
 async def _until_there(client: docker.DockerClient, job: Job) -> Container:
-    """The instance's container: nodo's token is its id or its name."""
+    """The instance's container."""
     deadline = time.monotonic() + job.template.connect_for
     while True:
         try:
-            return await asyncio.to_thread(client.containers.get, job.token)
+            return await asyncio.to_thread(client.containers.get, container_of(job.token))
         except NotFound:
             if time.monotonic() >= deadline:
                 raise Crashed(f"there is no container of the instance after {job.template.connect_for:g} s") from None

@@ -1,7 +1,8 @@
 """The HTTP slot: the input is the body of one POST, the output is the body of its answer, both streamed.
 
 An output is only what the service declared to be whole: status 200, with a length or in chunks, received to its end.
-The input is sent once, to one listener; redirects are errors.
+Redirects are errors. A port may accept before the service behind it listens, as Docker's proxy does, and break off: so the input is sent
+again, as long as not a byte of an answer has come and the time to connect lasts. What breaks off later is a crash of the service.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ async def run_http(
 ) -> int:
     """POST `body` to http://endpoint/path and stream the answer to `sink`; the number of its bytes.
 
-    Tries to connect for `connect_for` seconds (nodo starts an instance before it listens); `timeout` in seconds bounds
-    everything, `limit` the output in bytes. NotListening, BadAnswer, TooLarge or TooSlow when there is no whole output;
+    Tries for `connect_for` seconds to get the first byte of an answer (nodo starts an instance before it listens); `timeout` in seconds
+    bounds everything, `limit` the output in bytes. NotListening, BadAnswer, TooLarge or TooSlow when there is no whole output;
     what the sink has by then is to be thrown away.
     """
     url = URL.build(scheme="http", host=endpoint.host, port=endpoint.port, path=path)
@@ -86,7 +87,7 @@ async def _connected(
     connect_for: float,
     content_type: str,
 ) -> aiohttp.ClientResponse:
-    """The answer's head. Only a connection that was never made is tried again: the service may have begun otherwise."""
+    """The answer's head. Tried again until something is answered or the time is over; a stream can be sent only once."""
     deadline = time.monotonic() + connect_for
     once = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_ONCE)
     headers = {**HEADERS, "Content-Type": content_type}
@@ -100,7 +101,15 @@ async def _connected(
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             if time.monotonic() >= deadline:
                 raise NotListening(f"nobody listens at {url} after {connect_for:g} s: {one_line(error)}") from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if _answered(error) or time.monotonic() >= deadline or isinstance(source, AsyncIterable):
+                raise
         await asyncio.sleep(PAUSE)
+
+
+def _answered(error: aiohttp.ClientError) -> bool:
+    """Whether a byte of an answer had come when the connection broke off: aiohttp then keeps what it has of the answer's head."""
+    return isinstance(error, aiohttp.ServerDisconnectedError) and not isinstance(error.message, str)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from referencing.exceptions import Unresolvable
 from aihd.config_values import Duration, Prices, Section, ServiceHash, Size, Whole
 from aihd.errors import ConfigError, one_line
 from aihd.execution.errors import BadInput
+from aihd.nodo.resources import Resources
 
 AdapterName = Literal["http", "tunnel", "container", "serial"]
 MAX_CHECKED = 1 << 20
@@ -36,7 +37,8 @@ class Template(Section):
     `slot` is the port that the service declares (http, tunnel). `input_file` is where a container finds its input, `output_file` where its
     output is taken from when it has ended well; without the latter its standard output is taken. `end_marker` is the line of a console
     log that ends the output; `accept_unclean` says that the operator knows that such an output also holds what kernel and
-    boot wrote there. Limits that are not set are the policy's.
+    boot wrote there. Limits that are not set are the policy's. `mem_limit` and `disk_space` are what an instance is to have, where nodo
+    asks that of whoever starts one (2024); later services say it themselves.
     """
 
     hash: ServiceHash | None = None
@@ -55,6 +57,8 @@ class Template(Section):
     max_output: Size | None = None
     min_payment: Prices | None = None
     expected_duration: Duration = 60.0
+    mem_limit: Size | None = None
+    disk_space: Size | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -92,6 +96,11 @@ class Template(Section):
             raise BadInput(f"the schema of the input refers to {error}, which it does not hold") from None
         except (ValueError, RecursionError) as error:
             raise BadInput(f"the input is not JSON: {one_line(error, 200)}") from None
+
+
+def resources_of(template: Template | None) -> Resources:
+    """What an instance of a service is to have, as far as its template says."""
+    return Resources(template.mem_limit, template.disk_space) if template else Resources()
 
 
 def _check_schema(schema: dict[str, Any]) -> None:

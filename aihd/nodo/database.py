@@ -6,6 +6,8 @@ logging would leave files behind that belong to another user than nodo's.
 
 from __future__ import annotations
 
+import grp
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -69,9 +71,17 @@ def columns(connection: sqlite3.Connection, table: str) -> frozenset[str]:
 
 
 def holds_instance(path: Path, token: str, *, busy_timeout: float = BUSY_TIMEOUT) -> bool:
-    """Whether nodo still counts the instance with this token as running, here or on one of its peers."""
+    """Whether nodo still counts the instance with this token as running, here or on one of its peers.
+
+    DependencyError for a database without such tables, which the nodo of 2024 makes: it cannot tell.
+    """
     with opened(path, busy_timeout=busy_timeout) as connection:
-        here, there, key = _instance_tables(connection)
+        tables = _instance_tables(connection)
+        if tables is None:
+            raise DependencyError(
+                f"nodo's database {path} has no table of instances, so it cannot tell whether one runs"
+            )
+        here, there, key = tables
         row = connection.execute(
             f"SELECT EXISTS (SELECT 1 FROM {here} WHERE id = :token)"  # noqa: S608 - names from here
             f" OR EXISTS (SELECT 1 FROM {there} WHERE :token IN ({key[1]}, {key[0]}))",
@@ -81,9 +91,12 @@ def holds_instance(path: Path, token: str, *, busy_timeout: float = BUSY_TIMEOUT
 
 
 def instances_of(path: Path, client_id: str, *, busy_timeout: float = BUSY_TIMEOUT) -> tuple[str, ...]:
-    """Tokens of the instances that nodo runs for one of its clients, here or on its peers."""
+    """Tokens of the instances that nodo runs for one of its clients, here or on its peers; none where its database has no such tables."""
     with opened(path, busy_timeout=busy_timeout) as connection:
-        here, there, key = _instance_tables(connection)
+        tables = _instance_tables(connection)
+        if tables is None:
+            return ()
+        here, there, key = tables
         rows = connection.execute(
             f"SELECT id FROM {here} WHERE father_id = :client"  # noqa: S608 - names from here
             f" UNION SELECT {key[0]} FROM {there} WHERE {key[2]} = :client",
@@ -92,11 +105,42 @@ def instances_of(path: Path, client_id: str, *, busy_timeout: float = BUSY_TIMEO
     return tuple(str(row[0]) for row in rows)
 
 
-def _instance_tables(connection: sqlite3.Connection) -> tuple[str, str, tuple[str, str, str]]:
-    """(instances here, instances on peers, the latter's columns of our token, the peer's token and our client id)."""
-    if columns(connection, "internal_services"):  # 2024
+def is_unmetered(path: Path, client_id: str) -> bool:
+    """Whether nodo charges this client nothing, which it says since July 2026. Errors as `opened`."""
+    with opened(path) as connection:
+        if "unmetered" not in columns(connection, "clients"):
+            return False
+        row = connection.execute("SELECT unmetered FROM clients WHERE id = ?", (client_id,)).fetchone()
+    return bool(row and row[0])
+
+
+def _instance_tables(connection: sqlite3.Connection) -> tuple[str, str, tuple[str, str, str]] | None:
+    """(instances here, instances on peers, the latter's columns of our token, the peer's token and our client id); None without them."""
+    if columns(connection, "local_instances"):
+        return "local_instances", "delegated_instances", ("token_delegation", "id", "father_id")
+    if columns(connection, "internal_services"):  # 2025
         return "internal_services", "external_services", ("token_hash", "token", "client_id")
-    return "local_instances", "delegated_instances", ("token_delegation", "id", "father_id")
+    return None
+
+
+def unwritable(folder: Path) -> str | None:
+    """A sentence when files may not be made in a folder; None when they may."""
+    if os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        return None
+    return f"nodo's folder {folder} may not be written"
+
+
+def join_group(path: Path) -> str:
+    """What lets aihd write there: its group, as a command."""
+    try:
+        number = path.stat().st_gid
+    except OSError:
+        return "aihd has to run in nodo's group"
+    try:
+        group = grp.getgrgid(number).gr_name
+    except KeyError:
+        group = str(number)
+    return f"aihd has to run in nodo's group, which may write: chmod g+rwX {path} && usermod -aG {group} aihd"
 
 
 def _translated(path: Path, error: sqlite3.Error) -> AihdError:
@@ -106,6 +150,8 @@ def _translated(path: Path, error: sqlite3.Error) -> AihdError:
         return TemporaryError(f"nodo's database {path} is busy: nodo did not end its own write in time")
     if not path.is_file():
         return DependencyError(f"nodo's database {path} does not exist; it should be nodo's main.DATABASE_FILE")
+    if closed := unwritable(path.parent):
+        return DependencyError(f"{closed}, and SQLite puts its journal there; {join_group(path.parent)}")
     if code == sqlite3.SQLITE_READONLY:
-        return DependencyError(f"nodo's database {path} may not be written; aihd has to run in nodo's group")
+        return DependencyError(f"nodo's database {path} may not be written; {join_group(path)}")
     return DependencyError(f"nodo's database {path}: {one_line(error)}")

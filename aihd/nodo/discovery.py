@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Final
 import yaml
 
 from aihd.errors import ConfigError, one_line
+from aihd.nodo.gate import GateRule
 from aihd.nodo.hashing import ALGORITHMS, DEFAULT, algorithm_named
-from aihd.nodo.pricing import from_gas_per_erg
+from aihd.nodo.pricing import Per, Rate
 from aihd.nodo.profiles import V24, VFEB, VJUL, VNEW, Unit
 
 CONFIG: Final = "config.yaml"
@@ -35,8 +36,9 @@ class Installation:
     """One nodo. `port` and `plaintext_port` are None when the file does not say them (yet): nodo chooses its port when it
     first serves. `version`: what the file looks like; what runs is found by asking the gateway.
 
-    `per_nanoerg`: units (MU, or gas) that this node gives for one nanoERG. `serial_log`: whether it keeps its guests'
-    consoles.
+    `rate`: units (MU, or gas) that this node gives for ERG; None where its settings are not known or name none. `gate`: how often it lets
+    a client call. `allows_debt`: whether a client may owe it. `welcome`: the credit of a new client, None where that is not said.
+    `serial_log`: whether it keeps its guests' consoles.
     """
 
     folder: Path
@@ -52,7 +54,10 @@ class Installation:
     cache: Path
     hash_algorithm: str
     unit: Unit
-    per_nanoerg: Fraction
+    rate: Rate | None
+    gate: GateRule
+    allows_debt: bool
+    welcome: int | None
     serial_log: bool
 
     @property
@@ -82,7 +87,8 @@ def discover(folder: Path) -> Installation:
 def assumed(storage: Path) -> Installation:
     """A nodo of which only the storage folder is known: everything else is where the newest one puts it by itself."""
     folder = storage.parent
-    return _installation(folder, _File(folder / CONFIG, {"main.STORAGE": str(storage)}), None)
+    found = _installation(folder, _File(folder / CONFIG, {"main.STORAGE": str(storage)}), None)
+    return replace(found, rate=None)  # what it takes for ERG is its operator's choice, and not to be guessed
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +123,20 @@ class _File:
             raise ConfigError(f"{self.path}: {name} is {text!r}, should be a port or auto")
         return int(text)
 
-    def rate(self, name: str, default: str) -> Fraction:
+    def number(self, name: str, default: str) -> Fraction:
+        """A number above 0."""
         text = self.text(name, default)
         try:
-            rate = Fraction(Decimal(text))
+            number = Fraction(Decimal(text))
         except (InvalidOperation, ValueError, OverflowError):
-            rate = Fraction(0)
-        if rate <= 0:
+            number = Fraction(0)
+        if number <= 0:
             raise ConfigError(f"{self.path}: {name} is {text!r}, should be a number above 0")
-        return rate
+        return number
+
+    def flag(self, name: str) -> bool:
+        """A switch that is off unless it is written down as on."""
+        return self.text(name, "false").lower() in ("true", "t", "yes", "on", "1")
 
 
 def _installation(folder: Path, file: _File, version: str | None) -> Installation:
@@ -133,8 +144,10 @@ def _installation(folder: Path, file: _File, version: str | None) -> Installatio
     port = file.port("network.GATEWAY_PORT")
     plain, auto = file.port("network.GATEWAY_PLAINTEXT_PORT"), port + 1 if port is not None else None
     gas = version == VFEB.name
-    name = "ledgers.ergo.GAS_PER_ERG" if gas else "ledgers.ergo.payments.MU_PER_NANOERG"
-    rate = file.rate(name, "1e58" if gas else "1")
+    if gas:
+        rate = Rate(file.number("ledgers.ergo.GAS_PER_ERG", "1e58"), Per.ERG)
+    else:
+        rate = Rate(file.number("ledgers.ergo.payments.MU_PER_NANOERG", "1"), Per.NANOERG)
     serial = file.text("virtualizers.ch.SERIAL_MODE", "file")
     return Installation(
         folder=folder,
@@ -151,7 +164,10 @@ def _installation(folder: Path, file: _File, version: str | None) -> Installatio
         cache=file.folder("main.CACHE", f"{storage}/__cache__"),
         hash_algorithm=_algorithm(file),
         unit="gas" if gas else "MU",
-        per_nanoerg=from_gas_per_erg(rate) if gas else rate,
+        rate=rate,
+        gate=_gate(file),
+        allows_debt=file.flag("costs.ALLOW_DEBT") or file.flag("costs.ALLOW_GAS_DEBT"),
+        welcome=_welcome(file, version),
         serial_log=serial.startswith("file"),
     )
 
@@ -175,8 +191,35 @@ def _of_2024(folder: Path, file: _File) -> Installation:
         cache=storage / "__cache__",
         hash_algorithm=DEFAULT,
         unit="gas",
-        per_nanoerg=from_gas_per_erg(file.rate("GAS_PER_ERG", "1e58")),
+        # Of this version none is known that has the key; an operator may have set it for the payment contract of his own.
+        rate=Rate(file.number("GAS_PER_ERG", "0"), Per.ERG) if file.values.get("GAS_PER_ERG") else None,
+        gate=GateRule(),
+        allows_debt=file.flag("ALLOW_GAS_DEBT"),
+        welcome=0,
         serial_log=False,
+    )
+
+
+def _welcome(file: _File, version: str | None) -> int | None:
+    """What nodo gives a new client: nothing, unless its operator has said otherwise."""
+    text = file.text("free_tier.CREDIT_MU_PER_NEW_CLIENT", "0")
+    return int(text) if version is not None and text.isascii() and text.isdigit() else None
+
+
+def _gate(file: _File) -> GateRule:
+    """nodo's limit on the calls of a client, by its own settings; it takes what is no number there for its default."""
+
+    def setting(name: str, usual: float) -> float:
+        try:
+            return float(file.text(f"communication.CLIENT_RATE_LIMIT_{name}", str(usual)))
+        except ValueError:
+            return usual
+
+    rule = GateRule()
+    return GateRule(
+        calls=max(1, int(setting("MAX_CALLS", rule.calls))),
+        window=max(1.0, setting("WINDOW_SECONDS", rule.window)),
+        quarantine=max(1.0, setting("QUARANTINE_SECONDS", rule.quarantine)),
     )
 
 
@@ -225,4 +268,5 @@ def _flat(node: object, prefix: str = "") -> dict[str, str]:
 def _env(path: Path) -> dict[str, str]:
     lines = (line.strip() for line in _read(path).splitlines())
     pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {key.strip(): value.strip().strip("'\"") for key, _, value in pairs}
+    # As python-dotenv reads it: what stands behind a space and a # is a comment.
+    return {key.strip(): re.split(r"\s#", value, maxsplit=1)[0].strip().strip("'\"") for key, _, value in pairs}

@@ -2,8 +2,9 @@
 """What can go wrong between us and nodo's gateway: five kinds, because they lead to different acts.
 
 The node refused (`Refused`), nobody answered (`Unreachable`, `TooSlow`: whether the node acted is unknown), the node does
-not hold the service yet (`UnknownService`), or what came back is not what the protocol promises (`BrokenAnswer`). Two
-refusals have a cure of their own: `Quarantined` passes with time, `UnknownClient` with a new client id.
+not hold the service yet (`UnknownService`), or what came back is not what the protocol promises (`BrokenAnswer`). Three
+refusals have a cure of their own: `Quarantined` passes with time, `UnknownClient` with a new client id, `NoCredit` when the operator of
+the node gives our client id credit.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ QUARANTINE = 300.0
 """Seconds for which nodo shuts out a client that called too often."""
 
 _UNKNOWN_CLIENT = re.compile(r"requires a client_id|client.id not provided", re.IGNORECASE)
+_NO_CREDIT = re.compile(r"error spending (gas|mu|balance)", re.IGNORECASE)
 _TOO_FAST = re.compile(r"calling too fast|quarantined", re.IGNORECASE)
 
 
@@ -40,6 +42,10 @@ class Quarantined(Refused):
 
 class UnknownClient(Refused):
     """The node does not know our client id: it was never minted here, or forgotten since. A new one can be minted."""
+
+
+class NoCredit(Refused):
+    """Our client id has less at the node than what it asked for costs."""
 
 
 class Unreachable(GatewayError):
@@ -80,6 +86,8 @@ def from_status(
 def _refusal(text: str) -> Refused:
     if _TOO_FAST.search(text):
         return Quarantined(text)
+    if _NO_CREDIT.search(text):
+        return NoCredit(text)
     return UnknownClient(text) if _UNKNOWN_CLIENT.search(text) else Refused(text)
 
 

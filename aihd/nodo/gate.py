@@ -5,26 +5,43 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import Final
+from dataclasses import dataclass
+from typing import Self
 
 from aihd.nodo.failures import QUARANTINE, Quarantined
 
-CALLS: Final = 100
-"""Calls in a window: nodo quarantines at 120, and another program may use the same client id."""
 
-WINDOW: Final = 60.0
-"""Seconds."""
+@dataclass(frozen=True, slots=True)
+class GateRule:
+    """nodo's own rule, with its defaults: who makes more than `calls` in `window` seconds is shut out for `quarantine` seconds."""
+
+    calls: int = 120
+    window: float = 60.0
+    quarantine: float = QUARANTINE
+
+    @property
+    def ours(self) -> int:
+        """Calls that we allow ourselves: a sixth is left, since another program may use the same client id."""
+        return max(1, self.calls * 5 // 6)
 
 
 class Gate:
     """One client id's turn to call. In quarantine every call is refused here: the node would only say no."""
 
-    def __init__(self, calls: int = CALLS, window: float = WINDOW) -> None:
-        """At most `calls` in any `window` seconds."""
+    def __init__(
+        self, calls: int = GateRule().ours, window: float = GateRule().window, quarantine: float = QUARANTINE
+    ) -> None:
+        """At most `calls` in any `window` seconds; who is shut out is so for `quarantine` seconds."""
         self._calls = calls
         self._window = window
+        self._quarantine = quarantine
         self._times: deque[float] = deque()
         self._shut_until = 0.0
+
+    @classmethod
+    def below(cls, rule: GateRule) -> Self:
+        """One that keeps below a node's rule."""
+        return cls(rule.ours, rule.window, rule.quarantine)
 
     async def turn(self, method: str) -> None:
         """Wait until another call is allowed, and count it; Quarantined while the node shuts us out."""
@@ -40,6 +57,7 @@ class Gate:
                 return
             await asyncio.sleep(self._times[0] + self._window - now)
 
-    def shut(self, seconds: float = QUARANTINE) -> None:
-        """The node has quarantined us: nothing more for `seconds`."""
-        self._shut_until = time.monotonic() + seconds
+    def shut(self) -> float:
+        """The node has quarantined us: nothing more until that is over; the seconds until then."""
+        self._shut_until = time.monotonic() + self._quarantine
+        return self._quarantine

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -27,6 +27,7 @@ from aihd.nodo.database import holds_instance
 from aihd.nodo.failures import (
     BrokenAnswer,
     GatewayError,
+    NoCredit,
     Quarantined,
     Refused,
     TooSlow,
@@ -37,9 +38,11 @@ from aihd.nodo.failures import (
 from aihd.nodo.gate import Gate
 from aihd.nodo.hashing import ALGORITHMS, DEFAULT, HASH_BYTES
 from aihd.nodo.pb import aihd_celaut_pb2 as pb
+from aihd.nodo.pb import aihd_gateway_2024_pb2 as old
 from aihd.nodo.pow import solve_pow
-from aihd.nodo.pricing import Estimate
+from aihd.nodo.pricing import Estimate, Per, Rate
 from aihd.nodo.profiles import Profile
+from aihd.nodo.resources import Resources
 from aihd.nodo.transport import Security
 from aihd.nodo.tunnel import Tunnel
 
@@ -48,8 +51,10 @@ __all__ = [
     "Endpoint",
     "GatewayClient",
     "GatewayError",
+    "NoCredit",
     "Quarantined",
     "Refused",
+    "Resources",
     "ServiceInstance",
     "TooSlow",
     "Tunnel",
@@ -59,6 +64,11 @@ __all__ = [
 ]
 
 STOP_PAUSE: Final = 0.5  # seconds between two looks at an instance that should be gone
+SEED: Final = "AIH_SEED"
+"""The variable that a run is told apart by. An empty one stands in an order that has no other: nodo's library drops an empty message."""
+
+StillThere: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Whether the container of an instance's token is still there: what an engine says."""
 
 M = TypeVar("M", bound=Message)
 
@@ -160,42 +170,55 @@ class GatewayClient:
         return await self.generate_client()
 
     async def start_service(
-        self, service_hash: bytes, *, client_id: str, environment: Mapping[str, bytes], timeout: float
+        self,
+        service_hash: bytes,
+        *,
+        client_id: str,
+        environment: Mapping[str, bytes],
+        timeout: float,
+        resources: Resources | None = None,
     ) -> ServiceInstance:
-        """Start one instance of the service with this 32-byte id. UnknownService when the node lacks it.
+        """Start one instance of the service with this 32-byte id. UnknownService when the node lacks it, NoCredit when we have too little.
 
         Quarantined, without asking, while the node shuts the client out; the wait to stay below its limit is not part
         of `timeout`.
         """
         profile = await self.profile()
-        kind: type[pb.WrappedInstance | pb.ServiceInstance]
-        kind = pb.WrappedInstance if profile.wrapped else pb.ServiceInstance
-        call = self._order(profile, service_hash, client_id, environment)
+        kind: type[old.Instance | pb.ServiceInstance]
+        kind = old.Instance if profile.wrapped else pb.ServiceInstance
+        call = self._order(profile, service_hash, client_id, environment, resources)
         answer = await self._gated("StartService", call, {1: kind}, timeout)
         if answer is None:
             raise UnknownService(f"StartService: the node does not hold service {service_hash.hex()}")
         return _instance(_expect("StartService", answer, kind))
 
     async def estimated_cost(
-        self, service_hash: bytes, *, client_id: str, environment: Mapping[str, bytes] | None = None
+        self,
+        service_hash: bytes,
+        *,
+        client_id: str,
+        environment: Mapping[str, bytes] | None = None,
+        resources: Resources | None = None,
     ) -> Estimate:
         """What the node would charge for an instance, in its unit (MU, or gas). UnknownService when it lacks the service."""
-        call = self._order(await self.profile(), service_hash, client_id, environment or {})
+        call = self._order(await self.profile(), service_hash, client_id, environment or {}, resources)
         answer = await self._gated("GetServiceEstimatedCost", call, {1: pb.EstimatedCost}, self._timeout)
         if answer is None:
             raise UnknownService(f"GetServiceEstimatedCost: the node does not hold service {service_hash.hex()}")
         return _estimate(_expect("GetServiceEstimatedCost", answer, pb.EstimatedCost))
 
-    async def mu_per_nanoerg(self, client_id: str) -> Fraction:
+    async def declared_rate(self, client_id: str) -> Rate:
         """The rate at which the node says it takes ERG. Refused when it takes none, or declares no rate in this version."""
-        if (await self.profile()).unit != "MU":
+        profile = await self.profile()
+        if profile.unit != "MU":
             raise Refused("GetPeerInfo: a node that counts in gas declares no rate; take it from its configuration")
         call: Call = [(1, pb.Client(client_id=client_id))]
         peer = _expect("GetPeerInfo", await self._gated("GetPeerInfo", call, {1: pb.Peer}, self._timeout), pb.Peer)
         for offer in peer.payment_contracts:
-            rate = _integer("GetPeerInfo", offer.mu_per_unit, absent=0)
-            if "ergo" in offer.contract.ledger.tags and rate > 0:
-                return Fraction(rate)
+            rate, ledger = _integer("GetPeerInfo", offer.mu_per_unit, absent=0), offer.contract.ledger
+            if "ergo" in ledger.tags and rate > 0:
+                # Only the newest describes its ledger, and only it declares for the base unit of the description.
+                return Rate(Fraction(rate), Per.NANOERG if profile.gated and ledger.formal else Per.ERG)
         raise Refused("GetPeerInfo: the node declares no rate for ERG")
 
     async def stop_service(self, token: str) -> int:
@@ -204,21 +227,29 @@ class GatewayClient:
         return _integer("StopService", _expect("StopService", answer, pb.Refund).amount, absent=0)
 
     async def get_metrics(self, token: str) -> int:
-        """Balance in MU of an instance (by its token) or of a client (by its id). Refused when there is none."""
+        """Balance, in the node's unit, of an instance (by its token) or of a client (by its id). Refused when there is none."""
         answer = await self._connection.ask("GetMetrics", _token(token), {1: pb.Metrics}, self._timeout)
         return _integer("GetMetrics", _expect("GetMetrics", answer, pb.Metrics).balance)
 
-    async def stop_service_confirmed(self, token: str, *, timeout: float = 30.0, database: Path | None = None) -> int:
+    async def stop_service_confirmed(
+        self,
+        token: str,
+        *,
+        timeout: float = 30.0,
+        database: Path | None = None,
+        still_there: StillThere | None = None,
+    ) -> int:
         """Stop an instance and see that it is gone; the refund in MU. TooSlow when it is still there after `timeout`.
 
         With `database` (nodo's own file) its rows are the proof, which is also right for an instance that nodo runs on
-        a peer. Without, the node's refusal of the token as invalid is.
+        a peer. Without, and in a version whose database has no such rows, the node's refusal of the token as invalid is; with
+        `still_there` the engine has to say so too.
         """
         deadline = time.monotonic() + timeout
         refund = 0
         while True:
-            refund = await self.stop_service(token) or refund
-            if await self._is_gone(token, database):
+            refund = await self._stopped(token) or refund
+            if await self._is_gone(token, database) and not (still_there and await still_there(token)):
                 return refund
             if time.monotonic() >= deadline:
                 raise TooSlow(f"StopService: an instance still runs {timeout:g} s after it was told to stop")
@@ -253,14 +284,26 @@ class GatewayClient:
         finally:
             await tunnel.aclose()
 
+    async def _stopped(self, token: str) -> int:
+        """As `stop_service`; where the node refuses because it has no such instance, 0."""
+        try:
+            return await self.stop_service(token)
+        except Refused:
+            if (await self.profile()).wrapped:
+                return (
+                    0  # of 2024: it fails on a token that it does not know; whether the instance is gone is seen next
+                )
+            raise
+
     async def _is_gone(self, token: str, database: Path | None) -> bool:
-        if database is not None:
+        profile = await self.profile()
+        if database is not None and profile.rows:
             return not await asyncio.to_thread(holds_instance, database, token)
         try:
             await self.get_metrics(token)
         except Refused as error:
             # Any other refusal (a locked database, say) tells nothing about the instance.
-            return _is_invalid(error)
+            return _is_invalid(error) or (profile.wrapped and _is_bare_token(error))
         return False
 
     async def _gated(
@@ -271,22 +314,47 @@ class GatewayClient:
         try:
             return await self._connection.ask(method, call, kinds, timeout)
         except Quarantined as error:
-            self._gate.shut(error.seconds)
-            raise
+            raise Quarantined(str(error), self._gate.shut()) from error
 
-    def _order(self, profile: Profile, service_hash: bytes, client_id: str, environment: Mapping[str, bytes]) -> Call:
-        """Client, configuration, hash: the node launches on seeing the hash, with the configuration it has by then."""
+    def _order(
+        self,
+        profile: Profile,
+        service_hash: bytes,
+        client_id: str,
+        environment: Mapping[str, bytes],
+        resources: Resources | None,
+    ) -> Call:
+        """Client, configuration, hash: the node launches on seeing the hash, with the configuration it has by then.
+
+        The configuration is never left out, and never empty: older versions fail without one, and nodo's library drops an empty message.
+        """
         if len(service_hash) != HASH_BYTES:
             raise UsageError(f"service_hash has {len(service_hash)} bytes, the id of a service has {HASH_BYTES}")
         configuration = pb.Configuration()
-        for key, value in environment.items():
+        for key, value in (environment or {SEED: b""}).items():
             configuration.environment_variables.add(key=key, value=value)
-        sent = pb.WrappedConfiguration(config=configuration) if profile.wrapped else configuration
         return [
             (1, pb.Client(client_id=client_id)),
-            *([(3, sent)] if environment else []),
+            (3, _with_clause(configuration, resources or Resources()) if profile.wrapped else configuration),
             (4, pb.Metadata.HashTag.Hash(type=self._hash_type, value=service_hash)),
         ]
+
+
+def _with_clause(configuration: pb.Configuration, resources: Resources) -> old.Configuration:
+    """As the nodo of 2024 wants it: with one choice of resources at least."""
+    sent = old.Configuration(config=configuration)
+    clause = sent.resources.clause[1]
+    clause.cost_weight = 1
+    for asked in (clause.min_sysreq, clause.max_sysreq):
+        for name in ("mem_limit", "disk_space"):
+            if (value := getattr(resources, name)) is not None:
+                setattr(asked, name, value)
+    return sent
+
+
+def _is_bare_token(error: Refused) -> bool:
+    """Whether a refusal is nothing but the token, quoted: so the nodo of 2024 says that it does not know it."""
+    return str(error) == "GetMetrics: '(token)'"
 
 
 def _is_invalid(error: Refused) -> bool:
@@ -322,7 +390,7 @@ def _estimate(message: pb.EstimatedCost) -> Estimate:
     return Estimate(start, upkeep, most, message.maintenance_seconds_loop)
 
 
-def _instance(message: pb.ServiceInstance | pb.WrappedInstance) -> ServiceInstance:
+def _instance(message: pb.ServiceInstance | old.Instance) -> ServiceInstance:
     if not message.token:
         raise BrokenAnswer("StartService: an instance without token")
     return ServiceInstance(message.token, {slot.internal_port: _endpoints(slot) for slot in message.instance.uri_slot})

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
-from typing import Final
 
 from aihd.errors import UsageError
 
-NANOERG_PER_ERG: Final = 10**9
+
+class Per(Enum):
+    """What a rate is for, in nanoERG."""
+
+    NANOERG = 1
+    ERG = 10**9
+
+    @property
+    def label(self) -> str:
+        return "per nanoERG" if self is Per.NANOERG else "per ERG"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +43,34 @@ class Estimate:
         return self.start + periods * max(self.upkeep, self.upkeep_most)
 
 
-def to_nanoerg(amount: int, per_nanoerg: Fraction) -> int:
-    """`amount` of the node's unit in nanoERG, rounded up; `per_nanoerg`: units that the node gives for one nanoERG."""
-    if per_nanoerg <= 0:
-        raise UsageError(f"rate {per_nanoerg} per nanoERG should be above 0")
-    return math.ceil(amount / per_nanoerg)
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Units (MU, gas) that a node gives for ERG: `amount` for each `per` nanoERG, so 1 for a nanoERG and 10^9 for a whole ERG."""
+
+    amount: Fraction
+    per: Per
+
+    def __post_init__(self) -> None:
+        if self.amount <= 0:
+            raise UsageError(f"rate {self.amount} {self.per.label} should be above 0")
+
+    @property
+    def per_nanoerg(self) -> Fraction:
+        """Units for one nanoERG."""
+        return self.amount / self.per.value
+
+    def nanoerg(self, units: int) -> int:
+        """An amount of the node's unit in nanoERG, rounded up."""
+        return math.ceil(units / self.per_nanoerg)
 
 
-def from_gas_per_erg(gas_per_erg: Fraction) -> Fraction:
-    """The rate of a node that counts in gas, per nanoERG."""
-    return gas_per_erg / NANOERG_PER_ERG
+def settled(declared: Rate, configured: Rate | None) -> Rate:
+    """The rate to count with: what the node declares, or what its configuration says where that is another reading of the same number.
+
+    Versions differ in whether they declare for a nanoERG or for a whole ERG. Where nothing decides, the dearer of the two counts.
+    """
+    if configured is None or declared.per_nanoerg == configured.per_nanoerg:
+        return declared
+    if declared.amount in (configured.per_nanoerg, configured.per_nanoerg * Per.ERG.value):
+        return configured
+    return min(declared, configured, key=lambda rate: rate.per_nanoerg)

@@ -20,7 +20,8 @@ class Profile:
 
     `marker`: a method that this version has and the versions before it in `NEWEST_FIRST` order of `service` have not.
     `wrapped`: configuration and instance travel in messages of the gateway's own. `mints`: the node chooses client ids.
-    `gated`: calls need a client id that it minted, and are counted. `tunnel`: ServiceTunnel carries bytes.
+    `gated`: calls need a client id that it minted, and are counted. `tunnel`: ServiceTunnel carries bytes. `rows`: its database names the
+    instances that run. `trust`: what an operator does so that a client id has credit, with the places {client} and {amount}.
     """
 
     name: str
@@ -31,10 +32,15 @@ class Profile:
     mints: bool = True
     gated: bool = False
     tunnel: bool = False
+    rows: bool = True
+    trust: str = "`nodo credit_client {client} {amount}`"
 
 
-V24: Final = Profile("V24", "gateway.Gateway", "GetMetrics", "gas", wrapped=True)
-VFEB: Final = Profile("VFEB", "celaut.Gateway", "GetMetrics", "gas")
+_DEBT: Final = "set ALLOW_GAS_DEBT to true in {file} and restart nodo (it has no command that gives a client credit)"
+V24: Final = Profile(
+    "V24", "gateway.Gateway", "GetMetrics", "gas", wrapped=True, rows=False, trust=_DEBT.format(file="nodo's .env")
+)
+VFEB: Final = Profile("VFEB", "celaut.Gateway", "GetMetrics", "gas", trust=_DEBT.format(file="nodo's config.yaml"))
 VJUL: Final = Profile("VJUL", "celaut.Gateway", "ModifyDeposit", "MU", tunnel=True)
 VNEW: Final = Profile("VNEW", "celaut.Gateway", "AssociateClient", "MU", mints=False, gated=True, tunnel=True)
 NEWEST_FIRST: Final = (VNEW, VJUL, VFEB, V24)

@@ -39,13 +39,13 @@ class Registry:
         self._services: tuple[LocalService, ...] = ()
 
     def services(self) -> tuple[LocalService, ...]:
-        """Services with content and readable metadata, as nodo needs both to start one; sorted by id.
+        """Services with content and metadata that names it, as nodo needs both to start one; sorted by id.
 
         Between changes this costs two looks at the file system. DependencyError when the registry cannot be read.
         """
         times = (_changed(self._registry), _changed(self._metadata))
         if times != self._seen:
-            found = ((name, _metadata(self._metadata / name)) for name in self.ids())
+            found = ((name, _metadata(self._metadata, name)) for name in self.ids())
             self._services = tuple(
                 LocalService(bytes.fromhex(name), _name(meta)) for name, meta in found if meta is not None
             )
@@ -60,8 +60,8 @@ class Registry:
             raise DependencyError(f"nodo's registry {self._registry} cannot be read: {error.strerror}") from error
 
     def without_metadata(self) -> tuple[str, ...]:
-        """Ids of services that nodo refuses to start because their metadata is missing or damaged."""
-        return tuple(name for name in self.ids() if _metadata(self._metadata / name) is None)
+        """Ids of services that nodo refuses to start because their metadata is missing, damaged or another service's."""
+        return tuple(name for name in self.ids() if _metadata(self._metadata, name) is None)
 
     def algorithm_of(self, name: str) -> str | None:
         """The hash algorithm by which a service has its id; None when none fits.
@@ -88,11 +88,13 @@ def _changed(folder: Path) -> int:
         return 0
 
 
-def _metadata(path: Path) -> Metadata | None:
+def _metadata(folder: Path, name: str) -> Metadata | None:
+    """The metadata of a service; None when it is none, or does not name the service: nodo refuses to start one like that, too."""
     try:
-        return Metadata.FromString(path.read_bytes())
+        metadata = Metadata.FromString((folder / name).read_bytes())
     except (OSError, DecodeError):
-        return None  # nodo refuses to start such a service, too
+        return None
+    return metadata if any(found.value.hex() == name for found in metadata.hashtag.hash) else None
 
 
 def _name(metadata: Metadata) -> str:

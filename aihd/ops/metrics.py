@@ -37,3 +37,9 @@ class StatusCollector(Collector):
         for source in document["sources"]:
             lies.add_metric([source["kind"], source["url"]], source["lies"])
         yield lies
+        balance = GaugeMetricFamily("aihd_nodo_balance", "What our client id has at nodo, in its unit", labels=["unit"])
+        runs = GaugeMetricFamily("aihd_nodo_runs", "Runs of the dearest offered service that it is good for", labels=[])
+        if nodo := document["nodo"]:
+            balance.add_metric([nodo["unit"]], nodo["balance"])
+            runs.add_metric([], nodo["runs"])
+        yield from (balance, runs)

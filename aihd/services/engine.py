@@ -19,6 +19,7 @@ from aihd.chain.signer import Signer
 from aihd.chain.submitter import Submitter
 from aihd.chain.view import ChainView, Tip
 from aihd.core import policy
+from aihd.core.policy import Credit
 from aihd.core.task import Command, Limits, Task, decide
 from aihd.errors import AihdError, one_line
 from aihd.execution.content import ContentStore
@@ -90,6 +91,7 @@ class Engine:
     limits: Limits
     genesis_id: str
     costs: dict[bytes, int] = field(default_factory=dict)  # nanoERG that nodo asks for a run, by service hash
+    credit: dict[bytes, Credit] = field(default_factory=dict)  # ours at nodo for a run, by service hash
     counts_cost: bool = False  # whether a service whose cost nodo has not said yet is not offered
     fetcher: Fetcher = field(default_factory=Fetcher)
     pulse: Pulse = field(default_factory=Pulse)
@@ -157,7 +159,10 @@ async def guarded(engine: Engine, name: str, step: Awaitable[object]) -> bool:
     try:
         await step
     except AihdError as error:
-        engine.health[name] = one_line(error)
+        text = one_line(error)
+        if engine.health.get(name) != text:
+            log.warning("in trouble", what=name, reason=text)
+        engine.health[name] = text
         return False
     except Exception as error:
         # Not ours, so a defect: shown and logged with its trace, and the loop goes on.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +19,10 @@ from aihd.execution.errors import ExecutionError
 from aihd.execution.failures import Failure, note_of
 from aihd.execution.files import save
 from aihd.execution.inputs import StoredInput
-from aihd.execution.template import Template
+from aihd.execution.template import Template, resources_of
 from aihd.nodo.database import instances_of
-from aihd.nodo.failures import Quarantined, TooSlow, Unreachable
-from aihd.nodo.gateway import GatewayClient, ServiceInstance
+from aihd.nodo.failures import NoCredit, Quarantined, Refused, TooSlow, Unreachable
+from aihd.nodo.gateway import SEED, GatewayClient, ServiceInstance, StillThere
 from aihd.ops.failpoints import reach
 from aihd.protocol import hashes
 from aihd.protocol.envelope import canonical_config
@@ -42,7 +42,8 @@ LEFT: Final = "instances left"
 class Runtime:
     """How services are run: the gateway with our client id there, and the limits. Times are seconds, sizes bytes.
 
-    `adapters` by the name in a template; http is always there.
+    `adapters` by the name in a template; http is always there. `still_there` asks nodo's Docker engine for an instance's container, where
+    one is configured.
     """
 
     gateway: GatewayClient
@@ -55,6 +56,7 @@ class Runtime:
     seconds_per_block: float
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     retry_after: float = 5.0  # until a nodo that is away is asked again
+    still_there: StillThere | None = None
 
 
 class NodoAwayError(TemporaryError):
@@ -277,7 +279,7 @@ class Execute(Service):
         adapter = self._adapter(template)
         seed = hashes.run_seed(stored.config, task.claim_block, task.id, task.input_commitment)
         environment = {name: value.encode() for name, value in stored.config.items()}
-        instance = await self._start(task, {**environment, "AIH_SEED": seed.hex().encode()})
+        instance = await self._start(task, {**environment, SEED: seed.hex().encode()})
         engine.journal.update(task.id, "instance started", instance=instance.token)
         try:
             job = self._job(task, template, instance, stored)
@@ -303,6 +305,7 @@ class Execute(Service):
                 client_id=runtime.client_id,
                 environment=environment,
                 timeout=runtime.start_timeout,
+                resources=resources_of(self._template(task)),
             )
             reach("start service: after")
             return instance
@@ -311,11 +314,29 @@ class Execute(Service):
             self._strays_until = asyncio.get_running_loop().time() + runtime.start_timeout
             if isinstance(error, Quarantined):
                 raise NodoAwayError(error, error.seconds) from error
+            if isinstance(error, Refused) and (why := await self._want_of_credit(task, error)) is not None:
+                raise NodoAwayError(why, runtime.retry_after) from error
             if isinstance(error, Unreachable | TooSlow):
                 raise NodoAwayError(error, runtime.retry_after) from error
             raise
         finally:
             self._starting -= 1
+
+    async def _want_of_credit(self, task: Task, refusal: Refused) -> NoCredit | None:
+        """Whether a start was refused for want of credit, which is no fault of the task: by the node's words, or where those say nothing by
+        our balance. Nothing more is claimed then until there is enough.
+        """
+        known, runtime = self.engine.credit.get(task.service_hash), self._runtime
+        if known is None:
+            return refusal if isinstance(refusal, NoCredit) else None
+        try:
+            balance = await runtime.gateway.get_metrics(runtime.client_id)
+        except AihdError:
+            return refusal if isinstance(refusal, NoCredit) else None
+        now = self.engine.credit[task.service_hash] = replace(known, balance=balance)
+        if now.runs < 1 or isinstance(refusal, NoCredit):
+            return NoCredit(now.objection() or one_line(refusal))
+        return None
 
     def _template(self, task: Task) -> Template:
         offered, connect_for = self.engine.services[task.service_hash], f"{self._runtime.connect_for} s"
@@ -345,7 +366,9 @@ class Execute(Service):
         health = self.engine.health
         try:
             reach("stop service: before")
-            await self._runtime.gateway.stop_service_confirmed(token, database=self._runtime.nodo_database)
+            await self._runtime.gateway.stop_service_confirmed(
+                token, database=self._runtime.nodo_database, still_there=self._runtime.still_there
+            )
             reach("stop service: after")
         except AihdError as error:
             log.error("an instance may still run", error=one_line(error))

@@ -14,7 +14,7 @@ import structlog
 from aihd.config import Settings
 from aihd.config_values import SECONDS_PER_BLOCK
 from aihd.core.task import Limits
-from aihd.core.verdict import Facts, SourceFacts, WalletFacts
+from aihd.core.verdict import Facts, NodoFacts, SourceFacts, WalletFacts
 from aihd.core.views import status
 from aihd.ops.notify import Notifier
 from aihd.ops.web import Health
@@ -50,6 +50,7 @@ class Report:
             replace(
                 facts,
                 sources=tuple(self._sources()),
+                nodo=self._nodo(),
                 assets=engine.policy.assets,
                 expiry=engine.view.deployment.expiry,
                 services=len(engine.policy.services),
@@ -58,6 +59,14 @@ class Report:
                 seconds_per_block=SECONDS_PER_BLOCK[engine.view.deployment.network],
             )
         )
+
+    def _nodo(self) -> NodoFacts | None:
+        offered = self._engine.policy.services.keys()
+        held = [credit for key, credit in self._engine.credit.items() if key in offered]
+        if not held:
+            return None
+        least = min(held, key=lambda credit: credit.runs)
+        return NodoFacts(balance=least.balance, unit=least.unit, runs=least.runs)
 
     def _sources(self) -> Iterator[SourceFacts]:
         view = self._engine.view

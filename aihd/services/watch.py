@@ -224,6 +224,7 @@ def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, other
         return policy.Decline("locator", f"its input locator {task.content.locator[:40]!r}: {refusal}")
     cost = engine.costs.get(task.content.service_hash, None if engine.counts_cost else 0)
     client = engine.scores[-1].score(task.content.client, Role.CLIENT).standing if engine.scores else None
+    credit = engine.credit.get(task.content.service_hash)
     offer = Offer(
         task=task,
         bond=situation.bond.content,
@@ -232,5 +233,6 @@ def considered(engine: Engine, task: On[TaskEscrow], situation: Situation, other
         at_work=others,
         cost=cost,
         client=client,
+        credit=credit,
     )
     return policy.consider(offer, engine.policy)

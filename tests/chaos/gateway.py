@@ -14,7 +14,7 @@ from typing import Final, Literal
 from aiohttp import web
 
 from aihd.devnet.executor import Executor
-from aihd.devnet.gateway import EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.errors import UsageError
 from aihd.nodo.pb import aihd_celaut_pb2 as pb
 from aihd.nodo.pb.aihd_buffer_pb2 import Buffer
@@ -54,7 +54,7 @@ class Gateway(EmbeddedGateway):
     """A nodo with troubles that can be switched. `met` counts how often each was felt."""
 
     def __init__(self, storage: Path, slots: Slots) -> None:
-        super().__init__(storage)
+        super().__init__(storage, credit=PLENTY)
         self._slots = slots
         self.instances = Instances(storage, slots.port)
         self._executor = self.instances

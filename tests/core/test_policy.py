@@ -11,7 +11,18 @@ from made import ASSET
 from offchain import COMMITMENT, ERG, FEE, SERVICE, coin, digest, signer
 
 from aihd.core.assets import Asset
-from aihd.core.policy import MIN_WINDOW, RULES, STANDING_UNIT, Decline, Offer, Terms, consider, explain
+from aihd.core.policy import (
+    FEW_RUNS,
+    MIN_WINDOW,
+    RULES,
+    STANDING_UNIT,
+    Credit,
+    Decline,
+    Offer,
+    Terms,
+    consider,
+    explain,
+)
 from aihd.protocol import plans
 from aihd.protocol.boxes import Bond, On, TaskEscrow
 from aihd.protocol.constants import (
@@ -56,6 +67,10 @@ def escrow(content: TaskEscrow, value: int | None = None) -> On[TaskEscrow]:
     return On(box, content)
 
 
+def credit(balance: int, start: int = 10) -> Credit:
+    return Credit(balance=balance, start=start, unit="MU", cure="`give`")
+
+
 def offer(task: TaskEscrow = TASK, bond: Bond = BOND, value: int | None = None, **changes: Any) -> Offer:
     headers = tuple(HeaderRef(height, digest("main", height)) for height in range(1000, 990, -1))
     whole = Offer(task=escrow(task, value), bond=bond, height=HEIGHT, headers=headers, at_work=0)
@@ -76,6 +91,31 @@ def held(bps: int) -> TaskEscrow:
 
 
 LATE = replace(TASK, exec_window=MAX_EXEC, claim_deadline=HEIGHT + 20)
+
+
+@pytest.mark.parametrize(
+    ("balance", "start", "at_work", "enough"),
+    [
+        (0, 10, 0, False),
+        (-5, 10, 0, False),
+        (FEW_RUNS * 10 - 1, 10, 0, False),
+        (FEW_RUNS * 10, 10, 0, True),
+        (FEW_RUNS * 10, 10, FEW_RUNS - 1, True),
+        (FEW_RUNS * 10, 10, FEW_RUNS, False),  # those at work may still have to start
+        (0, 0, 0, True),  # nothing is charged
+    ],
+)
+def test_consider__when__credit_is_held_against_runs__then__a_few_have_to_be_left(
+    balance: int, start: int, at_work: int, enough: bool
+) -> None:
+    decline = consider(offer(at_work=at_work, credit=credit(balance, start)), replace(LIMITS, max_open=40))
+    assert (decline is None) is enough
+    if decline is not None:
+        assert (decline.code, decline.passing) == ("credit", True)
+    busy = consider(offer(at_work=9), LIMITS)
+    assert busy is not None and busy.passing
+
+
 PROFIT_FREE = ERG - ERG // 100 - 5 * FEE + RATING_VALUE  # what a payment of 1 ERG leaves
 
 # (code, what declines, what is on the right side of the same line)
@@ -104,6 +144,7 @@ CASES = [
         offer(bond=replace(BOND, open_ids=(bytes(32),) * (MAX_OPEN - 1))),
     ),
     ("busy", offer(at_work=4), offer(at_work=3)),
+    ("credit", offer(credit=credit(29)), offer(credit=credit(30))),
     (
         "not_selected",
         offer(replace(TASK, selection_window=11, selection_difficulty=2**62)),
@@ -150,7 +191,7 @@ def test_consider__when__several_rules_object__then__the_first_is_told_and_expla
 
 def test_consider__when__what_is_wrong_may_pass__then__it_says_so() -> None:
     passing = {code for code, bad, _ in CASES if (found := consider(bad, LIMITS)) and found.passing}
-    assert passing == {"reputation", "bond", "bond_slots", "busy", "not_selected"}
+    assert passing == {"reputation", "bond", "bond_slots", "busy", "credit", "not_selected"}
 
 
 SENTENCES = {
@@ -170,6 +211,7 @@ SENTENCES = {
     "bond": "1.000000001 ERG are committed, 1 ERG more is over twice the bond",
     "bond_slots": f"the bond holds {MAX_OPEN} open tasks, no more fit",
     "busy": "4 tasks are at work, policy.max_open_tasks allows no more",
+    "credit": "nodo does not trust our client id (it has 29 MU, a run takes 10 at its start, 3 are asked for); `give`",
     "not_selected": "the lottery has not drawn our bond yet",
 }
 
@@ -201,6 +243,7 @@ def test_explain__when__asked__then__every_rule_by_its_name_in_the_order_in_whic
         "reputation",
         "capacity",
         "busy",
+        "credit",
         "selected",
     ]
 
@@ -244,9 +287,9 @@ def test_explain__when__the_window_is_at_an_edge__then__twice_run_and_release_fi
     ],
 )  # fmt: skip
 def test_consider__when__no_guard_would_let_it_be_claimed__then__declined_as_not_funded(
-    changes: dict[str, int], said: str
+    changes: dict[str, Any], said: str
 ) -> None:
-    assert consider(offer(replace(IN_TOKEN, **changes), value=ERG), LIMITS) == Decline("funded", said)  # type: ignore[arg-type]
+    assert consider(offer(replace(IN_TOKEN, **changes), value=ERG), LIMITS) == Decline("funded", said)
 
 
 def test_consider__when__it_pays_in_erg_and_claims_another_worth__then__declined_whichever_is_more() -> None:

@@ -17,16 +17,19 @@ import grpc
 import pytest
 
 import aihd.devnet.services
-from aihd.devnet.gateway import CLIENT_CREDIT_MU, INSTANCE_DEPOSIT_MU, EmbeddedGateway
-from aihd.devnet.packing import pack, read_manifest
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
+from aihd.devnet.gateway_ages import AGES
+from aihd.devnet.packing import describe, pack, read_manifest
 from aihd.errors import UsageError
 from aihd.nodo.frames import encode_all
-from aihd.nodo.gateway import GatewayClient, GatewayError, Refused, UnknownService
+from aihd.nodo.gateway import GatewayClient, GatewayError, NoCredit, Refused, UnknownService
 from aihd.nodo.pb import aihd_celaut_pb2 as pb
 from aihd.nodo.pb.aihd_buffer_pb2 import Buffer
 from aihd.nodo.registry import LocalService, list_services
 from aihd.nodo.reputation import WriteResult, write_reputation
 
+NEWEST = AGES["VNEW"]
+DEPOSIT, BUILD = NEWEST.deposit, NEWEST.build
 EXAMPLES = [path.parent for path in sorted(Path(aihd.devnet.services.__file__).parent.glob("*/service.toml"))]
 
 
@@ -71,7 +74,10 @@ SLEEPER = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c',
 async def test_gateway__when__service_is_started_and_stopped__then__rows_balances_process_and_files_follow(
     tmp_path: Path,
 ) -> None:
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
         service = gateway.install(make_service(tmp_path / "made", SLEEPER))
         assert list_services(gateway.storage) == (LocalService(service, "made"),)
         me = await client.generate_client()
@@ -79,14 +85,14 @@ async def test_gateway__when__service_is_started_and_stopped__then__rows_balance
         group = gateway.executor.pid(started.token)
         assert members(group)
         assert rows(gateway, "SELECT id, father_id, balance_mu, service_id, envs FROM local_instances") == [
-            (started.token, me, str(INSTANCE_DEPOSIT_MU), service.hex(), '{"A": "b"}')
+            (started.token, me, str(DEPOSIT), service.hex(), '{"A": "b"}')
         ]
-        assert await client.get_metrics(started.token) == INSTANCE_DEPOSIT_MU
-        assert await client.get_metrics(me) == CLIENT_CREDIT_MU - INSTANCE_DEPOSIT_MU
-        assert await client.stop_service_confirmed(started.token, database=gateway.database) == INSTANCE_DEPOSIT_MU
+        assert await client.get_metrics(started.token) == DEPOSIT
+        assert await client.get_metrics(me) == PLENTY - BUILD - DEPOSIT
+        assert await client.stop_service_confirmed(started.token, database=gateway.database) == DEPOSIT
         assert await gone(group)
         assert rows(gateway, "SELECT * FROM local_instances") == []
-        assert await client.get_metrics(me) == CLIENT_CREDIT_MU
+        assert await client.get_metrics(me) == PLENTY - BUILD, "what was built is paid for"
         assert await client.stop_service(started.token) == 0
         assert await client.stop_service_confirmed(started.token) == 0
         with pytest.raises(Refused, match="Invalid token"):
@@ -96,7 +102,10 @@ async def test_gateway__when__service_is_started_and_stopped__then__rows_balance
 
 @pytest.mark.asyncio
 async def test_gateway__when__it_leaves_with_instances_running__then__nothing_of_them_is_left(tmp_path: Path) -> None:
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
         service = gateway.install(make_service(tmp_path / "made", SLEEPER))
         me = await client.generate_client()
         tokens = [
@@ -110,7 +119,10 @@ async def test_gateway__when__it_leaves_with_instances_running__then__nothing_of
 
 @pytest.mark.asyncio
 async def test_gateway__when__an_instance_dies__then__row_and_files_go_and_the_deposit_is_lost(tmp_path: Path) -> None:
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
         me = await client.generate_client()
         service = gateway.install(make_service(tmp_path / "made", SLEEPER))
         started = await client.start_service(service, client_id=me, environment={}, timeout=10)
@@ -125,7 +137,7 @@ async def test_gateway__when__an_instance_dies__then__row_and_files_go_and_the_d
         assert await gone(group)
         assert not any(gateway.storage.rglob("instance-*"))
         assert await client.stop_service_confirmed(started.token) == 0
-        assert await client.get_metrics(me) == CLIENT_CREDIT_MU - INSTANCE_DEPOSIT_MU
+        assert await client.get_metrics(me) == PLENTY - BUILD - DEPOSIT
 
 
 @pytest.mark.asyncio
@@ -135,7 +147,10 @@ async def test_gateway__when__instance_looks_around__then__it_sees_only_its_own_
     monkeypatch.setenv("SECRET_OF_THE_HOST", "x")
     seen = tmp_path / "seen"
     program = "import os, pathlib\npathlib.Path(os.environ['OUT']).write_text('\\n'.join(sorted(os.environ)))\n"
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
         service = gateway.install(make_service(tmp_path / "made", program))
         await client.start_service(
             service, client_id=await client.generate_client(), environment={"OUT": bytes(seen)}, timeout=10
@@ -151,7 +166,10 @@ async def test_gateway__when__instance_looks_around__then__it_sees_only_its_own_
 async def test_gateway__when__client_or_service_is_unknown__then__gate_refuses_or_call_ends_without_answer(
     tmp_path: Path,
 ) -> None:
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
         service = gateway.install(make_service(tmp_path / "made", SLEEPER))
         for stranger in ("0" * 32, "dev-1", ""):
             with pytest.raises(Refused, match="requires a client_id minted by GenerateClient"):
@@ -165,7 +183,7 @@ async def test_gateway__when__client_or_service_is_unknown__then__gate_refuses_o
 
 @pytest.mark.asyncio
 async def test_generate_client__when__work_is_asked_for__then__done_and_accepted(tmp_path: Path) -> None:
-    async with EmbeddedGateway(tmp_path / "storage", pow_difficulty=2) as gateway:
+    async with EmbeddedGateway(tmp_path / "storage", credit=PLENTY, pow_difficulty=2) as gateway:
         async with GatewayClient(gateway.address) as client:
             me = await client.generate_client()
         assert rows(gateway, "SELECT id FROM clients") == [(me,)]
@@ -176,7 +194,7 @@ async def test_generate_client__when__solution_is_wrong_or_for_another_client__t
     tmp_path: Path,
 ) -> None:
     proof = pb.Client(client_id="a" * 32, challenge=f"{'a' * 32}:n:1:mac", pow_solution="1")
-    async with EmbeddedGateway(tmp_path / "storage", pow_difficulty=1) as gateway:
+    async with EmbeddedGateway(tmp_path / "storage", credit=PLENTY, pow_difficulty=1) as gateway:
         frames = await raw_call(gateway, "GenerateClient", [(1, proof)])
         assert [frame.head.index for frame in frames] == [2]
         assert pb.PoWRequired.FromString(frames[0].chunk).difficulty == 1
@@ -191,7 +209,7 @@ async def raw_call(gateway: EmbeddedGateway, method: str, messages: list[tuple[i
 
 @pytest.mark.asyncio
 async def test_start_service__when__answered__then__a_lone_signal_comes_first(tmp_path: Path) -> None:
-    async with EmbeddedGateway(tmp_path / "storage") as gateway:
+    async with EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway:
         service = gateway.install(make_service(tmp_path / "made", SLEEPER))
         me = "a" * 32
         await raw_call(gateway, "GenerateClient", [(1, pb.Client(client_id=me))])
@@ -205,6 +223,7 @@ async def test_start_service__when__answered__then__a_lone_signal_comes_first(tm
     ("damage", "text"),
     [
         ("metadata", "No metadata for the service"),
+        ("hash", "Corrupt metadata for the service"),
         ("disk", "Disk space is not specified"),
         ("entry", "Unable to launch service .* entry 'gone.py' is not a file"),
         ("escape", "Unable to launch service .* '../out' is not the name of a file"),
@@ -215,7 +234,7 @@ async def test_start_service__when__answered__then__a_lone_signal_comes_first(tm
 async def test_start_service__when__stored_service_is_damaged__then__refused_with_nodo_s_text_and_deposit_returned(
     tmp_path: Path, damage: str, text: str
 ) -> None:
-    service, metadata = pack(make_service(tmp_path / "made", SLEEPER))
+    service, _ = pack(make_service(tmp_path / "made", SLEEPER))
     if damage == "disk":
         service.container.resources.at_init.ClearField("disk_space")
     if damage == "entry":
@@ -225,32 +244,42 @@ async def test_start_service__when__stored_service_is_damaged__then__refused_wit
         service.container.filesystem = pb.Service.Container.Filesystem(branch=[branch]).SerializeToString()
     content = b"\xff\xff\xff" if damage == "garbage" else service.SerializeToString()
     service_hash = hashlib.sha3_256(content).digest()
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
         (gateway.storage / "__registry__" / service_hash.hex()).write_bytes(content)
         if damage != "metadata":
+            metadata = describe("made", content if damage != "hash" else b"another")
             (gateway.storage / "__metadata__" / service_hash.hex()).write_bytes(metadata.SerializeToString())
         me = await client.generate_client()
         with pytest.raises(GatewayError, match=text):
             await client.start_service(service_hash, client_id=me, environment={}, timeout=10)
-        assert await client.get_metrics(me) == CLIENT_CREDIT_MU
+        assert await client.get_metrics(me) == PLENTY
         assert not any(gateway.storage.rglob("instance-*"))
     assert not (tmp_path / "storage" / "__cache__" / "microvm" / "runtime" / "out").exists()
 
 
 @pytest.mark.asyncio
 async def test_start_service__when__credit_is_spent__then__refused(tmp_path: Path) -> None:
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
         service = gateway.install(make_service(tmp_path / "made", SLEEPER))
         me = await client.generate_client()
         with closing(sqlite3.connect(gateway.database, isolation_level=None)) as connection:
-            connection.execute("UPDATE clients SET balance_mu = ?", (str(INSTANCE_DEPOSIT_MU - 1),))
-        with pytest.raises(Refused, match="Launch service error spending gas"):
+            connection.execute("UPDATE clients SET balance_mu = ?", (str(BUILD + DEPOSIT - 1),))
+        with pytest.raises(NoCredit, match="Launch service error spending gas"):
             await client.start_service(service, client_id=me, environment={}, timeout=10)
 
 
 @pytest.mark.asyncio
 async def test_gateway__when__frames_are_broken__then__unknown_with_nodo_s_prefix(tmp_path: Path) -> None:
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, grpc.aio.insecure_channel(gateway.address) as channel:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        grpc.aio.insecure_channel(gateway.address) as channel,
+    ):
 
         async def garbage() -> AsyncIterator[bytes]:
             yield b"\xff\xff"
@@ -266,11 +295,17 @@ async def test_gateway__when__frames_are_broken__then__unknown_with_nodo_s_prefi
 async def test_gateway__when__opened_again_on_its_storage__then__clients_services_and_reputation_are_kept(
     tmp_path: Path,
 ) -> None:
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
         service = gateway.install(make_service(tmp_path / "made", SLEEPER))
         me = await client.generate_client()
         assert write_reputation(gateway.database, "service", service.hex(), 3, key="k") is WriteResult.WRITTEN
-    async with EmbeddedGateway(tmp_path / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with (
+        EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as gateway,
+        GatewayClient(gateway.address) as client,
+    ):
         assert await client.start_service(service, client_id=me, environment={}, timeout=10)
         assert write_reputation(gateway.database, "service", service.hex(), 3, key="k") is WriteResult.ALREADY
 
@@ -282,6 +317,7 @@ def test_pack__when__an_example_is_packed_twice__then__same_bytes_and_nothing_bu
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
     files = pb.Service.Container.Filesystem.FromString(first.container.filesystem)
     assert [branch.name for branch in files.branch] == ["main.py", "service.py"]
+    assert metadata == describe(metadata.hashtag.tag[0], first.SerializeToString(deterministic=True))
     assert metadata.hashtag.tag[0] == tomllib.loads((folder / "service.toml").read_text())["name"]
 
 

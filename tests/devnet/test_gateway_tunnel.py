@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from aihd.devnet.gateway import EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.nodo.gateway import GatewayClient, Refused, ServiceInstance, TooSlow, Tunnel, Unreachable
 
 LISTEN = "import os, socket, time\ns = socket.create_server((os.environ['SLOT_HOST'], int(os.environ['SLOT_9000'])))\n"
@@ -31,7 +31,7 @@ async def running(folder: Path, program: str) -> AsyncIterator[tuple[GatewayClie
     (service / "service.toml").write_text(
         'name = "made"\nprose = "p"\nentry = "main.py"\nport = 9000\nfiles = ["main.py"]\n'
     )
-    async with EmbeddedGateway(folder / "storage") as gateway, GatewayClient(gateway.address) as client:
+    async with EmbeddedGateway(folder / "storage", credit=PLENTY) as gateway, GatewayClient(gateway.address) as client:
         me = await client.generate_client()
         started = await client.start_service(gateway.install(service), client_id=me, environment={}, timeout=10)
         while not listens(started.slots[9000][0].port):

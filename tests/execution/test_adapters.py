@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from small_services import SHOUT, TALK
 
-from aihd.devnet.gateway import EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.errors import ConfigError
-from aihd.execution.adapters import Adapter, Job
+from aihd.execution.adapters import Adapter, HttpAdapter, Job
 from aihd.execution.errors import (
     BadAnswer,
     BadInput,
@@ -77,8 +78,23 @@ class Rig:
 
 @pytest_asyncio.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    async with EmbeddedGateway(tmp_path / "nodo") as gateway, GatewayClient(gateway.address) as client:
+    async with EmbeddedGateway(tmp_path / "nodo", credit=PLENTY) as gateway, GatewayClient(gateway.address) as client:
         yield Rig(tmp_path, gateway, client, await client.generate_client())
+
+
+SAYS_LENGTH = """
+import os, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        data = str(len(self.rfile.read(int(self.headers["Content-Length"])))).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+time.sleep(float(os.environ.get("LATE", "0")))
+HTTPServer((os.environ["SLOT_HOST"], int(os.environ["SLOT_8080"])), Handler).serve_forever()
+"""
 
 
 def tunnel(**changes: Any) -> Template:
@@ -94,8 +110,29 @@ def serial(**changes: Any) -> Template:
 @pytest.mark.parametrize("size", [0, 5, 3_000_000])
 async def test_tunnel__when__the_service_reads_to_the_end__then__the_answer_is_whole(rig: Rig, size: int) -> None:
     data = (b"hello tunnel " * (size // 13 + 1))[:size]
-    output = await rig.run(TunnelAdapter(rig.client.service_tunnel), await rig.start(SHOUT), tunnel(), data)
+    template = tunnel(connect_for="2 s")
+    output = await rig.run(TunnelAdapter(rig.client.service_tunnel), await rig.start(SHOUT), template, data)
     assert output == data.upper()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("size", [5, 3_000_000])
+async def test_tunnel__when__the_port_accepts_before_the_service_listens__then__opened_again_until_it_answers(
+    rig: Rig, size: int
+) -> None:
+    rig.gateway.faults.switch("early-ports", True)
+    instance = await rig.start(SHOUT, LATE="0.7")
+    output = await rig.run(TunnelAdapter(rig.client.service_tunnel), instance, tunnel(), b"x" * size)
+    assert output == b"X" * size
+
+
+@pytest.mark.asyncio
+async def test_http__when__the_port_accepts_before_the_service_listens__then__the_input_is_sent_again(rig: Rig) -> None:
+    rig.gateway.faults.switch("early-ports", True)
+    instance = await rig.start(SAYS_LENGTH, LATE="0.7")
+    template = Template.model_validate({"name": "x", "slot": 8080})
+    async with aiohttp.ClientSession() as session:
+        assert await rig.run(HttpAdapter(session), instance, template, b"x" * 100) == b"100"
 
 
 @pytest.mark.asyncio

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 import aihd.devnet.services
-from aihd.devnet.gateway import EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.execution.content import ContentStore
 from aihd.execution.errors import BadAnswer
 from aihd.execution.http import Body, run_http
@@ -27,7 +27,7 @@ LIMIT = 1 << 20
 
 @pytest_asyncio.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[EmbeddedGateway]:
-    async with EmbeddedGateway(tmp_path / "storage") as running:
+    async with EmbeddedGateway(tmp_path / "storage", credit=PLENTY) as running:
         yield running
 
 

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from aihd.execution.errors import BadAnswer, ExecutionError, NotListening, TooLarge, TooSlow
+from aihd.execution.failures import Failure
 from aihd.execution.http import Body, run_http
 from aihd.nodo.gateway import Endpoint
 
@@ -106,7 +107,7 @@ async def test_run_http__when__answer_is_whole__then__its_bytes(raw: bytes) -> N
 async def test_run_http__when__answer_is_cut_short_or_cannot_show_its_end__then__bad_answer(raw: bytes) -> None:
     async with slot(answer(raw)) as endpoint:
         with pytest.raises(BadAnswer):
-            await run(endpoint)
+            await run(endpoint, connect_for=0)
 
 
 @pytest.mark.parametrize("status", [204, 302, 422, 500])
@@ -195,21 +196,85 @@ async def test_run_http__when__answer_does_not_end_in_time__then__too_slow(first
             await run(endpoint, timeout=0.3)
 
 
+@pytest.mark.parametrize("size", [9, 20 << 20])
+@pytest.mark.parametrize("reads", [False, True], ids=["accepts only", "reads some"])
 @pytest.mark.asyncio
-async def test_run_http__when__connection_breaks_during_the_upload__then__execution_error_and_no_second_try(
-    tmp_path: Path,
+async def test_run_http__when__a_port_accepts_before_the_service_listens__then__the_input_is_sent_again_whole(
+    tmp_path: Path, size: int, reads: bool
 ) -> None:
+    connections = 0
+
+    async def early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        if connections < 4:
+            if reads:
+                await reader.read(1000)
+            writer.transport.abort()
+            return
+        request = await read_request(reader)
+        length = len(request.partition(b"\r\n\r\n")[2])
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%d" % (len(str(length)), length))
+        await writer.drain()
+        writer.close()
+
+    body = tmp_path / "input"
+    body.write_bytes(bytes(size))
+    async with await asyncio.start_server(early, "127.0.0.1", 0, limit=64 << 20) as server:
+        assert await run(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]), body) == b"%d" % size
+    assert connections == 4
+
+
+@pytest.mark.parametrize(
+    "raw", [b"H", b"HTTP/1.1 200 OK\r\nContent-Len", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\no"]
+)
+@pytest.mark.asyncio
+async def test_run_http__when__a_byte_of_an_answer_has_come__then__never_sent_again(raw: bytes) -> None:
+    requests = 0
+
+    async def serve(request: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        requests += 1
+        writer.write(raw)
+
+    async with slot(serve) as endpoint:
+        with pytest.raises(BadAnswer, match="broke off"):
+            await run(endpoint, connect_for=1)
+    assert requests == 1
+
+
+@pytest.mark.asyncio
+async def test_run_http__when__the_service_breaks_off_after_the_time_to_connect__then__a_crash_and_no_second_try() -> (
+    None
+):
+    requests = 0
+
+    async def crash(request: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        requests += 1
+        await asyncio.sleep(0.3)
+
+    async with slot(crash) as endpoint:
+        with pytest.raises(BadAnswer, match="broke off") as caught:
+            await run(endpoint, connect_for=0.1)
+    assert (requests, caught.value.kind) == (1, Failure.CRASHED)
+
+
+@pytest.mark.asyncio
+async def test_run_http__when__a_stream_was_begun_and_broke_off__then__not_sent_again_as_it_is_gone() -> None:
     connections = 0
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal connections
         connections += 1
-        await reader.read(1000)
+        await reader.read(10)
         writer.transport.abort()
 
-    body = tmp_path / "input"
-    body.write_bytes(bytes(20 << 20))
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield bytes(1 << 16)
+
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         with pytest.raises(ExecutionError, match="broke off"):
-            await run(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]), body)
+            await run(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]), pieces())
     assert connections == 1

@@ -17,19 +17,23 @@ from pathlib import Path
 import grpc
 import pytest
 
-from aihd.devnet.gateway import EmbeddedGateway
-from aihd.errors import ConfigError
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
+from aihd.errors import ConfigError, DependencyError
 from aihd.nodo.diagnose import Finding, diagnose
 from aihd.nodo.discovery import Installation, discover
 from aihd.nodo.gateway import GatewayClient
 from aihd.nodo.hashing import ALGORITHMS
 from aihd.nodo.pb import aihd_celaut_pb2 as pb
 from aihd.nodo.profiles import NEWEST_FIRST, VFEB, Profile
+from aihd.nodo.reputation import write_reputation
 
 NOBODY = 65534
 
 
-def config(folder: Path, port: object, more: str = "pricing: {A: 1}\nidentity: {A: 1}\n") -> Installation:
+WELCOME = "pricing: {A: 1}\nidentity: {A: 1}\nfree_tier: {CREDIT_MU_PER_NEW_CLIENT: 1000}\n"
+
+
+def config(folder: Path, port: object, more: str = WELCOME) -> Installation:
     (folder / "config.yaml").write_text(
         f"main:\n  STORAGE: {folder / 'storage'}\nnetwork:\n  GATEWAY_PORT: {port}\n{more}"
     )
@@ -41,7 +45,7 @@ async def nodo(
     folder: Path, *faults: str, tls: bool = False
 ) -> AsyncIterator[tuple[EmbeddedGateway, Installation, str]]:
     """A nodo in order: gateway, installation folder, and a client id that it minted."""
-    async with EmbeddedGateway(folder / "storage", tls=tls, faults=faults) as gateway:
+    async with EmbeddedGateway(folder / "storage", tls=tls, faults=faults, credit=PLENTY) as gateway:
         store(gateway.storage, b"service one")
         async with GatewayClient(gateway.address) as client:
             me = await client.generate_client()
@@ -51,7 +55,9 @@ async def nodo(
 def store(storage: Path, content: bytes, algorithm: str = "sha3_256") -> str:
     name = ALGORITHMS[algorithm](content).hex()
     (storage / "__registry__" / name).write_bytes(content)
-    (storage / "__metadata__" / name).write_bytes(pb.Metadata().SerializeToString())
+    metadata = pb.Metadata()
+    metadata.hashtag.hash.add(type=ALGORITHMS[algorithm](b""), value=bytes.fromhex(name))
+    (storage / "__metadata__" / name).write_bytes(metadata.SerializeToString())
     return name
 
 
@@ -181,16 +187,28 @@ async def test_diagnose__when__user_has_no_rights_on_the_files__then__told_to_jo
     open_folder: Path,
 ) -> None:
     async with nodo(open_folder) as (gateway, installation, _):
-        gateway.storage.chmod(0o555)
-        for mode, text in (
-            (0o444, "database .* may not be written"),
-            (0o000, "unable to open database file"),
-            (0o666, "storage may not be written, and SQLite puts its journal there"),
+        for folder, file, text in (
+            (
+                0o777,
+                0o444,
+                r"database .* may not be written; .*chmod g\+rwX \S+/database.sqlite && usermod -aG \S+ aihd",
+            ),
+            (0o777, 0o000, "unable to open database file"),
+            (
+                0o555,
+                0o666,
+                r"folder \S+/storage may not be written, and SQLite puts its journal there; .*chmod g\+rwX \S+/storage ",
+            ),
+            (0o555, 0o444, "folder .* may not be written"),
         ):
-            gateway.database.chmod(mode)
+            gateway.storage.chmod(folder)
+            gateway.database.chmod(file)
             with as_nobody():
                 found = wrong(await diagnose(installation))
+                with pytest.raises(DependencyError) as caught:
+                    write_reputation(gateway.database, "service", "0" * 64, 1, key="k")
             assert re.search(text, found.pop("database")) and not found
+            assert re.search(text.split(";")[0], str(caught.value)), "whoever writes says the same"
         (gateway.storage / "__registry__").chmod(0o000)
         with as_nobody():
             assert "run aihd in nodo's group" in wrong(await diagnose(installation))["registry"]
@@ -211,7 +229,9 @@ async def test_diagnose__when__metadata_is_missing_or_damaged__then__services_ar
             (gateway.storage / "__metadata__" / name).unlink()
         (gateway.storage / "__metadata__" / names[0]).write_bytes(b"\xff\xff")
         sentence = wrong(await diagnose(installation))["metadata"]
-    assert sentence.startswith(f"5 services have no readable metadata, nodo will not start them: {names[0][:12]}…")
+    assert sentence.startswith(
+        f"5 services have no metadata that names them, nodo will not start them: {names[0][:12]}…"
+    )
     assert sentence.endswith("and others; import or pack them again")
 
 

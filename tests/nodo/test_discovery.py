@@ -10,7 +10,9 @@ import pytest
 
 from aihd.errors import ConfigError
 from aihd.nodo.discovery import Installation, discover
+from aihd.nodo.gate import GateRule
 from aihd.nodo.hashing import ALGORITHMS
+from aihd.nodo.pricing import Per, Rate
 
 MAIN = """
 main:
@@ -67,7 +69,10 @@ def test_discover__when__newest_version__then__everything_as_its_file_says_and_n
         cache=storage / "__cache__",
         hash_algorithm="blake2b",
         unit="MU",
-        per_nanoerg=Fraction(3),
+        rate=Rate(Fraction(3), Per.NANOERG),
+        gate=GateRule(),
+        allows_debt=False,
+        welcome=0,
         serial_log=True,
     )
     assert found.gateway == "127.0.0.1:50123"
@@ -83,7 +88,8 @@ def test_discover__when__older_version__then__guessed_with_its_unit_and_exact_ra
     tmp_path: Path, text: str, version: str | None, unit: str, rate: Fraction
 ) -> None:
     found = installed(tmp_path, text)
-    assert (found.version, found.unit, found.per_nanoerg, found.plaintext_port) == (version, unit, rate, None)
+    assert found.rate is not None
+    assert (found.version, found.unit, found.rate.per_nanoerg, found.plaintext_port) == (version, unit, rate, None)
 
 
 def test_discover__when__version_of_2024__then__folders_follow_main_dir(tmp_path: Path) -> None:

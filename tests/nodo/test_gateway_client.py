@@ -101,7 +101,7 @@ def framed(message: Message, index: int = 1) -> bytes:
 
 def instance(token: str = "t" * 64) -> pb.ServiceInstance:
     made = pb.ServiceInstance(token=token)
-    made.instance.api.slot.add(port=1)
+    made.instance.api = b"\x0a\x02\x08\x01"
     slot = made.instance.uri_slot.add(internal_port=8080)
     slot.uri.add(ip="192.168.200.7", port=8080)
     slot.uri.add(ip="10.0.0.1", port=50001)
@@ -147,7 +147,7 @@ async def test_start_service__when__environment_is_given__then__client_configura
 @pytest.mark.asyncio
 async def test_start_service__when__answer_is_larger_than_a_frame__then__it_arrives() -> None:
     large = instance()
-    large.instance.api.slot[0].transport.prose = "x" * (3 << 20)
+    large.instance.api = b"x" * (3 << 20)
     frames = [frame.SerializeToString() for frame in encode(large, 1)]
     assert len(frames) > 4
     async with served(answering(*frames)) as client:
@@ -409,12 +409,12 @@ async def test_estimated_cost__when__it_makes_no_sense__then__broken_answer(cost
 
 @pytest.mark.parametrize(("tag", "rate"), [("ergo", "0"), ("ergo", ""), ("bitcoin", "5")])
 @pytest.mark.asyncio
-async def test_mu_per_nanoerg__when__node_takes_no_erg__then__refused(tag: str, rate: str) -> None:
+async def test_declared_rate__when__node_takes_no_erg__then__refused(tag: str, rate: str) -> None:
     peer = pb.Peer()
     peer.payment_contracts.add(mu_per_unit=pb.Amount(n=rate)).contract.ledger.tags.append(tag)
     async with served(answering(framed(peer))) as client:
         with pytest.raises(Refused, match="declares no rate for ERG"):
-            await client.mu_per_nanoerg(CLIENT)
+            await client.declared_rate(CLIENT)
 
 
 @pytest.mark.asyncio

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aihd.devnet.gateway import CLIENT_CREDIT_MU, INSTANCE_DEPOSIT_MU, MU_PER_NANOERG, EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
+from aihd.devnet.gateway_ages import AGES, AUGUST
 from aihd.devnet.gateway_clients import Limits
 from aihd.devnet.gateway_faults import FAULTS
 from aihd.devnet.gateway_identity import Identity
@@ -29,6 +30,7 @@ from aihd.nodo.gateway import (
     Unreachable,
 )
 from aihd.nodo.identity import check_peer, fetch_certificate
+from aihd.nodo.pricing import Estimate, Per, Rate
 from aihd.nodo.profiles import NEWEST_FIRST, V24, VFEB, VJUL, VNEW, Profile
 from aihd.nodo.transport import parse_address
 
@@ -40,6 +42,7 @@ while True:
     c.sendall(os.environ.get("SAY", "").encode() + c.recv(100))
     c.close()
 """
+DEPOSIT = AGES["VNEW"].deposit
 PROFILES = pytest.mark.parametrize("profile", NEWEST_FIRST, ids=lambda profile: str(profile.name))
 SECURE = pytest.mark.parametrize("profile", [VNEW, VJUL], ids=lambda profile: str(profile.name))
 
@@ -58,14 +61,15 @@ async def said(started: ServiceInstance, text: bytes) -> bytes:
     for _ in range(200):
         try:
             reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+            writer.write(text)
+            answer = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            if answer:
+                return answer
         except OSError:
-            await asyncio.sleep(0.05)
-            continue
-        writer.write(text)
-        answer = await reader.read()
-        writer.close()
-        await writer.wait_closed()
-        return answer
+            pass
+        await asyncio.sleep(0.05)
     raise AssertionError("the instance does not listen")
 
 
@@ -75,7 +79,9 @@ async def world(
 ) -> AsyncIterator[tuple[EmbeddedGateway, GatewayClient, bytes, str]]:
     """A gateway, a client of it that was told nothing about it, a service, and a client id."""
     async with (
-        EmbeddedGateway(folder / "storage", profile=profile, tls=tls, faults=faults, limits=limits) as gateway,
+        EmbeddedGateway(
+            folder / "storage", profile=profile, tls=tls, faults=faults, limits=limits, credit=PLENTY
+        ) as gateway,
         GatewayClient(gateway.address, timeout=10) as client,
     ):
         yield gateway, client, gateway.install(service_folder(folder)), await client.generate_client()
@@ -90,18 +96,22 @@ async def test_client__when__gateway_is_of_any_version__then__it_is_found_out_an
     async with world(tmp_path, profile, tls=tls) as (gateway, client, service, me):
         assert await client.profile() == profile
         assert await client.peer_id() == (gateway.identity.peer_id if tls else None)
-        assert await client.get_metrics(me) == CLIENT_CREDIT_MU
-        assert (await client.estimated_cost(service, client_id=me)).of_run(60) == INSTANCE_DEPOSIT_MU
+        age = AGES[profile.name]
+        assert await client.get_metrics(me) == PLENTY
+        assert await client.estimated_cost(service, client_id=me) == Estimate(
+            age.build + age.deposit, age.upkeep, age.upkeep, 10
+        )
         with pytest.raises(UnknownService, match="00" * 32):
             await client.start_service(bytes(32), client_id=me, environment={}, timeout=10)
         with pytest.raises(UnknownService, match="00" * 32):
             await client.estimated_cost(bytes(32), client_id=me)
         started = await client.start_service(service, client_id=me, environment={"SAY": b"you said "}, timeout=10)
         assert await said(started, b"hello") == b"you said hello"
-        assert await client.get_metrics(started.token) == INSTANCE_DEPOSIT_MU
-        assert await client.stop_service_confirmed(started.token) == INSTANCE_DEPOSIT_MU
+        assert await client.get_metrics(started.token) == age.deposit
+        assert await client.stop_service_confirmed(started.token) == age.deposit
         assert gateway.executor.pid(started.token) is None
-        assert await client.get_metrics(me) == CLIENT_CREDIT_MU
+        assert await client.get_metrics(me) == PLENTY - age.build - (0 if age.returns else age.deposit)
+        assert (await client.estimated_cost(service, client_id=me)).start == age.deposit, "it is built"
 
 
 @pytest.mark.parametrize("profile", [VNEW, VJUL, VFEB], ids=lambda profile: str(profile.name))
@@ -113,21 +123,32 @@ async def test_stop_service_confirmed__when__version_has_the_rows__then__they_pr
         started = await client.start_service(service, client_id=me, environment={}, timeout=10)
         assert holds_instance(gateway.database, started.token)
         refund = await client.stop_service_confirmed(started.token, database=gateway.database)
-        assert refund == INSTANCE_DEPOSIT_MU
+        assert refund == AGES[profile.name].deposit
         assert not holds_instance(gateway.database, started.token)
 
 
 @PROFILES
 @pytest.mark.asyncio
-async def test_mu_per_nanoerg__when__asked__then__the_declared_rate_or_refused_by_a_node_that_counts_in_gas(
+async def test_declared_rate__when__asked__then__with_what_it_is_for_or_refused_by_a_node_that_counts_in_gas(
     tmp_path: Path, profile: Profile
 ) -> None:
     async with world(tmp_path, profile) as (_, client, _, me):
-        if profile.unit == "MU":
-            assert await client.mu_per_nanoerg(me) == Fraction(MU_PER_NANOERG)
-        else:
+        if profile.unit != "MU":
             with pytest.raises(Refused, match="counts in gas"):
-                await client.mu_per_nanoerg(me)
+                await client.declared_rate(me)
+            return
+        rate = await client.declared_rate(me)
+        assert rate.per_nanoerg == 1
+        assert rate.per is (Per.NANOERG if profile is VNEW else Per.ERG)
+
+
+@pytest.mark.asyncio
+async def test_declared_rate__when__the_newest_gateway_has_no_description_of_its_ledger__then__for_a_whole_erg(
+    tmp_path: Path,
+) -> None:
+    async with EmbeddedGateway(tmp_path, age=AUGUST) as gateway, GatewayClient(gateway.address) as client:
+        rate = await client.declared_rate(await client.generate_client())
+        assert rate == Rate(Fraction(10**9), Per.ERG)
 
 
 @PROFILES
@@ -154,7 +175,7 @@ async def test_start_service__when__client_id_was_never_minted__then__refused_in
     tmp_path: Path, profile: Profile
 ) -> None:
     async with world(tmp_path, profile) as (_, client, service, _):
-        with pytest.raises(UnknownClient if profile.gated else Refused, match=r"client_id|spending gas"):
+        with pytest.raises(UnknownClient if profile.gated else Refused, match=r"client_id|Can't launch this service"):
             await client.start_service(service, client_id="0" * 32, environment={}, timeout=10)
         with pytest.raises(UnknownClient, match=r"(?i)client.id"):
             await client.start_service(service, client_id="", environment={}, timeout=10)
@@ -192,7 +213,7 @@ async def test_client__when__nodo_restarts_with_another_certificate__then__it_is
             assert await fetch_certificate(gateway.host, gateway.port, 5) != first
             for attempt in range(3):  # the broken connection may show in one call before
                 try:
-                    assert await client.get_metrics(me) == CLIENT_CREDIT_MU
+                    assert await client.get_metrics(me) == 0
                     break
                 except Unreachable:
                     assert attempt < 2
@@ -282,7 +303,7 @@ async def test_faults__when__instances_are_delegated__then__stopped_for_sure_and
         async with client.service_tunnel(started.token, 9000) as tunnel:
             with pytest.raises(Refused, match="No local instance"):
                 assert [chunk async for chunk in tunnel]
-        assert await client.stop_service_confirmed(started.token, database=gateway.database) == INSTANCE_DEPOSIT_MU
+        assert await client.stop_service_confirmed(started.token, database=gateway.database) == DEPOSIT
         with pytest.raises(OSError, match="Connect call failed"):
             await asyncio.open_connection(started.slots[9000][0].host, started.slots[9000][0].port)
 
@@ -296,7 +317,7 @@ async def test_faults__when__start_is_slow__then__too_slow_and_an_instance_that_
             await client.start_service(service, client_id=me, environment={}, timeout=0.2)
         while not (orphans := instances_of(gateway.database, me)):  # the node went on launching it
             await asyncio.sleep(0.05)
-        assert await client.stop_service_confirmed(orphans[0], database=gateway.database) == INSTANCE_DEPOSIT_MU
+        assert await client.stop_service_confirmed(orphans[0], database=gateway.database) == DEPOSIT
         started = await client.start_service(service, client_id=me, environment={}, timeout=10)
         assert gateway.executor.pid(started.token)
 
@@ -307,7 +328,7 @@ async def test_faults__when__instances_die__then__row_and_deposit_are_gone(tmp_p
         started = await client.start_service(service, client_id=me, environment={}, timeout=10)
         assert not holds_instance(gateway.database, started.token)
         assert await client.stop_service_confirmed(started.token, database=gateway.database) == 0
-        assert await client.get_metrics(me) == CLIENT_CREDIT_MU - INSTANCE_DEPOSIT_MU
+        assert await client.get_metrics(me) == PLENTY - AGES["VNEW"].build - DEPOSIT
 
 
 @pytest.mark.asyncio
@@ -333,8 +354,8 @@ async def test_faults__when__client_is_quarantined__then__quarantined_and_stops_
         with pytest.raises(Quarantined, match="temporarily quarantined"):
             await client.start_service(service, client_id=me, environment={}, timeout=10)
         with pytest.raises(Quarantined, match=r"for \d+ s more"):
-            await client.mu_per_nanoerg(me)
-        assert await client.stop_service_confirmed(started.token) == INSTANCE_DEPOSIT_MU
+            await client.declared_rate(me)
+        assert await client.stop_service_confirmed(started.token) == DEPOSIT
 
 
 @pytest.mark.asyncio
@@ -345,7 +366,7 @@ async def test_limits__when__another_program_uses_up_the_client_s_calls__then__q
         GatewayClient(gateway.address) as other,
     ):
         for _ in range(3):
-            await other.mu_per_nanoerg(me)
+            await other.declared_rate(me)
         with pytest.raises(Quarantined):
             await client.estimated_cost(service, client_id=me)
 

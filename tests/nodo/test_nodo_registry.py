@@ -18,8 +18,9 @@ from aihd.nodo.registry import METADATA, REGISTRY, LocalService, Registry, list_
 A, B, C, D = (digit * 64 for digit in "abcd")
 
 
-def _metadata(*tags: str) -> bytes:
-    return pb.Metadata(hashtag=pb.Metadata.HashTag(tag=tags)).SerializeToString()
+def _metadata(service: str, *tags: str) -> bytes:
+    hashes = [pb.Metadata.HashTag.Hash(type=ALGORITHMS["sha3_256"](b""), value=bytes.fromhex(service))]
+    return pb.Metadata(hashtag=pb.Metadata.HashTag(hash=hashes, tag=tags)).SerializeToString()
 
 
 def test_list_services__when__entries_lack_metadata_or_are_no_ids__then__left_out(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ def test_list_services__when__entries_lack_metadata_or_are_no_ids__then__left_ou
         (tmp_path / REGISTRY / name).write_bytes(b"service")
     (tmp_path / REGISTRY / D).mkdir()  # a service in blocks is a folder
     (tmp_path / METADATA).mkdir()
-    for name, content in ((A, _metadata()), (B, _metadata("name", "other")), (D, _metadata("blocks"))):
+    for name, content in ((A, _metadata(A)), (B, _metadata(B, "name", "other")), (D, _metadata(D, "blocks"))):
         (tmp_path / METADATA / name).write_bytes(content)
     assert list_services(tmp_path) == (
         LocalService(bytes.fromhex(A), ""),
@@ -37,8 +38,13 @@ def test_list_services__when__entries_lack_metadata_or_are_no_ids__then__left_ou
     )
 
 
-def test_list_services__when__metadata_is_garbage__then__left_out(tmp_path: Path) -> None:
-    for kind, content in ((REGISTRY, b"service"), (METADATA, b"\xff\xff")):
+@pytest.mark.parametrize(
+    "metadata", [b"\xff\xff", _metadata(B), pb.Metadata().SerializeToString()], ids=["garbage", "another's", "no hash"]
+)
+def test_list_services__when__metadata_does_not_name_the_service__then__left_out_as_nodo_would_not_start_it(
+    tmp_path: Path, metadata: bytes
+) -> None:
+    for kind, content in ((REGISTRY, b"service"), (METADATA, metadata)):
         (tmp_path / kind).mkdir()
         (tmp_path / kind / A).write_bytes(content)
     assert list_services(tmp_path) == ()
@@ -74,7 +80,7 @@ def _registry(folder: Path, *names: str) -> Registry:
 
 def _add(folder: Path, name: str) -> None:
     (folder / REGISTRY / name).write_bytes(b"service")
-    (folder / METADATA / name).write_bytes(_metadata(f"name of {name[0]}"))
+    (folder / METADATA / name).write_bytes(_metadata(name, f"name of {name[0]}"))
 
 
 def _age(folder: Path, seconds: int) -> None:
@@ -97,7 +103,7 @@ def test_registry__when__nothing_changed_for_a_while__then__files_are_not_read_a
     registry = _registry(tmp_path, A)
     _age(tmp_path, 100)
     before = registry.services()
-    (tmp_path / METADATA / A).write_bytes(_metadata("other"))  # a change within a file is none of its folder
+    (tmp_path / METADATA / A).write_bytes(_metadata(A, "other"))  # a change within a file is none of its folder
     assert registry.services() is before
     _age(tmp_path, 50)
     assert [service.name for service in registry.services()] == ["other"]

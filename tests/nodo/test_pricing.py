@@ -11,26 +11,50 @@ from hypothesis import strategies as st
 
 from aihd.errors import UsageError
 from aihd.nodo.hashing import ALGORITHMS, algorithm_named, hash_file
-from aihd.nodo.pricing import Estimate, from_gas_per_erg, to_nanoerg
+from aihd.nodo.pricing import Estimate, Per, Rate, settled
 
 rates = st.fractions(min_value=Fraction(1, 10**12), max_value=10**60)
 
 
 @given(st.integers(0, 10**70), rates)
-def test_to_nanoerg__when__any_amount_and_rate__then__the_least_that_covers_it(amount: int, rate: Fraction) -> None:
-    cost = to_nanoerg(amount, rate)
+def test_nanoerg__when__any_amount_and_rate__then__the_least_that_covers_it(amount: int, rate: Fraction) -> None:
+    cost = Rate(rate, Per.NANOERG).nanoerg(amount)
     assert cost * rate >= amount
     assert cost == 0 or (cost - 1) * rate < amount
 
 
 @pytest.mark.parametrize("rate", [Fraction(0), Fraction(-1)])
-def test_to_nanoerg__when__rate_is_not_above_zero__then__usage_error(rate: Fraction) -> None:
+def test_rate__when__it_is_not_above_zero__then__usage_error(rate: Fraction) -> None:
     with pytest.raises(UsageError, match="should be above 0"):
-        to_nanoerg(1, rate)
+        Rate(rate, Per.ERG)
 
 
-def test_from_gas_per_erg__when__default_of_2026__then__a_run_costs_one_nanoerg_at_most() -> None:
-    assert to_nanoerg(10**40, from_gas_per_erg(Fraction(10**58))) == 1
+def test_nanoerg__when__default_of_february_2026__then__a_run_costs_one_nanoerg_at_most() -> None:
+    assert Rate(Fraction(10**58), Per.ERG).nanoerg(10**40) == 1
+
+
+def test_nanoerg__when__a_rate_is_for_a_whole_erg__then__a_billionth_of_it_for_a_nanoerg() -> None:
+    estimate = 10_254_802  # of a real node, at one MU for one nanoERG
+    assert (
+        Rate(Fraction(10**9), Per.ERG).nanoerg(estimate) == Rate(Fraction(1), Per.NANOERG).nanoerg(estimate) == estimate
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "configured", "counts"),
+    [
+        (Rate(Fraction(10**9), Per.ERG), None, Fraction(1)),
+        (Rate(Fraction(10**9), Per.ERG), Rate(Fraction(1), Per.NANOERG), Fraction(1)),
+        (Rate(Fraction(1), Per.ERG), Rate(Fraction(1), Per.NANOERG), Fraction(1)),  # declared for a nanoERG after all
+        (Rate(Fraction(10**9), Per.NANOERG), Rate(Fraction(1), Per.NANOERG), Fraction(1)),  # for a whole ERG after all
+        (Rate(Fraction(7), Per.NANOERG), Rate(Fraction(3), Per.NANOERG), Fraction(3)),  # the dearer one
+        (Rate(Fraction(2), Per.NANOERG), Rate(Fraction(3), Per.NANOERG), Fraction(2)),
+    ],
+)
+def test_settled__when__configuration_and_declaration_are_held_together__then__the_right_reading_or_the_dearer(
+    declared: Rate, configured: Rate | None, counts: Fraction
+) -> None:
+    assert settled(declared, configured).per_nanoerg == counts
 
 
 @given(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ from onchain import NodeRig, World, market, node_rig, order
 from aihd.client.client import Client
 from aihd.core.task import State
 from aihd.demo.world import SERVICES, SLOT
-from aihd.devnet.gateway import EmbeddedGateway
+from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.execution.template import Template
 from aihd.nodo.gateway import GatewayClient
-from aihd.nodo.pricing import to_nanoerg
+from aihd.nodo.pricing import Rate
 from aihd.protocol import guards
 from aihd.protocol.constants import RATING_VALUE
 from aihd.services.engine import Offered
@@ -31,11 +30,19 @@ SECONDS = 60.0
 
 
 class Place:
-    def __init__(self, world: World, node: NodeRig, client: Client, service: bytes, gateway: GatewayClient) -> None:
+    def __init__(
+        self,
+        world: World,
+        node: NodeRig,
+        client: Client,
+        service: bytes,
+        gateway: GatewayClient,
+        embedded: EmbeddedGateway,
+    ) -> None:
         self.world, self.node, self.client, self.service, self.gateway = world, node, client, service, gateway
-        self.client_id = ""
+        self.embedded, self.client_id = embedded, ""
 
-    async def priced(self, rate: Fraction, min_profit: int = 0) -> NodeRig:
+    async def priced(self, rate: Rate | None, min_profit: int = 0) -> NodeRig:
         """The node, its costs counted and asked for; nodo declares a rate of its own only where it takes ERG."""
         rules = replace(self.node.engine.policy, min_profit=min_profit)
         engine = replace(self.node.engine, counts_cost=True, policy=rules)
@@ -60,8 +67,9 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         gateway = await stack.enter_async_context(GatewayClient(embedded.address))
         (tmp_path / "input").write_text("one two")
         party = await world.party("client")
-        found = Place(world, node, party.client, service, gateway)
+        found = Place(world, node, party.client, service, gateway, embedded)
         found.client_id = await gateway.generate_client()
+        embedded.credit(found.client_id, PLENTY)
         yield found
 
 
@@ -69,8 +77,8 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 async def test_watch__when__nodo_has_a_price__then__a_task_has_to_pay_for_it_and_fees(place: Place) -> None:
     estimate = await place.gateway.estimated_cost(place.service, client_id=place.client_id)
     assert estimate.of_run(SECONDS) > 0
-    rate = await place.gateway.mu_per_nanoerg(place.client_id)
-    cost = to_nanoerg(estimate.of_run(SECONDS), rate)
+    rate = await place.gateway.declared_rate(place.client_id)
+    cost = rate.nanoerg(estimate.of_run(SECONDS))
     node = await place.priced(rate, min_profit=ERG)
     await node.look()
     for service in node.services:
@@ -89,7 +97,7 @@ async def test_watch__when__nodo_has_a_price__then__a_task_has_to_pay_for_it_and
 
 @pytest.mark.asyncio
 async def test_watch__when__nodo_has_not_said_its_price__then__nothing_is_taken_until_it_has(place: Place) -> None:
-    node = await place.priced(Fraction(1))
+    node = await place.priced(None)
     price, watch, _ = node.services
     task_id = await place.post(ERG)
     await node.look()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from onchain import DEPTH, NodeRig, World, market, node_rig, order
-from small_services import SHOUT, SHOUT_IN_CONTAINER, TALK, busybox, engine, service
+from small_services import SHOUT, SHOUT_IN_CONTAINER, SHOUT_OVER_HTTP, TALK, busybox, engine, service
 
 from aihd.client.party import Party
 from aihd.core.task import State
@@ -21,9 +21,11 @@ from aihd.devnet.docker_executor import DockerExecutor
 from aihd.devnet.gateway import EmbeddedGateway
 from aihd.execution.adapters import Adapter
 from aihd.execution.container import ContainerAdapter
+from aihd.execution.engine import asking
 from aihd.execution.serial import SerialAdapter, runtime_folders
 from aihd.execution.template import Template
 from aihd.execution.tunnel import TunnelAdapter
+from aihd.nodo.gateway import StillThere
 from aihd.nodo.profiles import V24, VFEB, VJUL, VNEW, Profile
 from aihd.nodo.reputation import read_scores
 from aihd.protocol.trees import address_of
@@ -45,6 +47,7 @@ class Case:
     code: str = ""
     config: dict[str, str] = field(default_factory=dict)
     tls: bool = False
+    docker: bool = False  # instances are containers of a real engine
 
     @property
     def adapter(self) -> str:
@@ -63,6 +66,8 @@ CASES = [
     Case(VNEW, b"ONE TWO", {"adapter": "tunnel", "slot": SLOT}, SHOUT, tls=True),
     Case(VNEW, b"three four\n", SERIAL, TALK, {"WHAT": "three four"}, tls=True),
     Case(VFEB, b"ONE TWO", CONTAINER, SHOUT_IN_CONTAINER),
+    Case(V24, b"ONE TWO", CONTAINER, SHOUT_IN_CONTAINER),
+    Case(V24, b"ONE TWO", HTTP, SHOUT_OVER_HTTP, docker=True),
 ]
 # What nodo's tables can hold of it: nothing in 2024, peers since, services since the end of July 2026.
 PEERS, SERVICES_TOO = (VFEB, VJUL, VNEW), (VNEW,)
@@ -87,7 +92,7 @@ class Place:
 
 
 async def opened(case: Case, folder: Path, stack: AsyncExitStack) -> Place:
-    gateway_options, adapter = executor_of(case, folder, stack)
+    gateway_options, adapter, still_there = executor_of(case, folder, stack)
     world = await stack.enter_async_context(market(folder))
     gateway = await stack.enter_async_context(
         EmbeddedGateway(folder / "nodo", profile=case.profile, tls=case.tls, **gateway_options)
@@ -99,8 +104,8 @@ async def opened(case: Case, folder: Path, stack: AsyncExitStack) -> Place:
     runtime = node.execute._runtime
     assert await runtime.gateway.profile() == case.profile
     assert (await runtime.gateway.peer_id() is not None) == case.tls
-    if case.adapter != "http":
-        node.execute._runtime = replace(runtime, adapters={case.adapter: adapter(node, gateway)})
+    adapters = {} if case.adapter == "http" else {case.adapter: adapter(node, gateway)}
+    node.execute._runtime = replace(runtime, adapters=adapters, still_there=still_there)
     party = await world.party("client")
     with closing(sqlite3.connect(gateway.database, isolation_level=None)) as database:
         database.execute("INSERT INTO peer (id) VALUES (?)", (PEER,))
@@ -111,23 +116,23 @@ async def opened(case: Case, folder: Path, stack: AsyncExitStack) -> Place:
 
 def executor_of(
     case: Case, folder: Path, stack: AsyncExitStack
-) -> tuple[dict[str, Any], Callable[[NodeRig, EmbeddedGateway], Adapter]]:
-    """How the gateway runs services, and what makes the adapter of the case."""
-    if case.adapter == "container":
+) -> tuple[dict[str, Any], Callable[[NodeRig, EmbeddedGateway], Adapter], StillThere | None]:
+    """How the gateway runs services, what makes the adapter of the case, and who says whether a container is there."""
+    if case.docker or case.adapter == "container":
         url = stack.enter_context(engine())
         base = busybox(folder / "base")
         made = {"executor": lambda _, host, on_death: DockerExecutor(url, host, on_death, base)}
-        return made, lambda node, gateway: ContainerAdapter(url)
+        return made, lambda node, gateway: ContainerAdapter(url), asking(url)
     if case.adapter == "serial":
-        return {}, lambda node, gateway: SerialAdapter(runtime_folders(gateway.storage))
-    return {}, lambda node, gateway: TunnelAdapter(node.execute._runtime.gateway.service_tunnel)
+        return {}, lambda node, gateway: SerialAdapter(runtime_folders(gateway.storage)), None
+    return {}, lambda node, gateway: TunnelAdapter(node.execute._runtime.gateway.service_tunnel), None
 
 
 def source_of(case: Case, folder: Path) -> Path:
     """The folder that the case's service is packed from."""
-    if case.adapter == "http":
+    if not case.code:
         return SERVICES / "text_digest"
-    if case.adapter == "container":
+    if case.docker or case.adapter == "container":
         return service(folder, "shout", case.code)
     source = folder / "service"
     source.mkdir()
@@ -137,7 +142,7 @@ def source_of(case: Case, folder: Path) -> Path:
 
 
 @pytest.mark.asyncio
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.profile.name}-{case.adapter}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.profile.name}-{case.adapter}{'-docker' * case.docker}")
 async def test_task__when__nodo_is_of_any_version__then__run_paid_verified_rated_and_bridged(
     tmp_path: Path, case: Case
 ) -> None:
