@@ -1,4 +1,7 @@
-"""Contents of boxes and records of tasks with every term that a test says nothing of filled in. Amounts are nanoERG, in ERG unless an asset is given."""
+"""Contents of boxes and records of tasks, with every term filled in that a test says nothing of.
+
+Amounts are nanoERG; a payment is in ERG, and worth itself, unless a test says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -23,20 +26,20 @@ TERMS: Final[Mapping[str, Any]] = {
 def task(**changes: Any) -> Task:
     """A task as the journal keeps it, open until something else is said; worth its payment."""
     return Task(
-        **_worth({"id": b"\1" * 32, **TERMS, "claim_deadline": 100, "exec_window": 60, "locator": "", **changes})
+        **worth({"id": b"\1" * 32, **TERMS, "claim_deadline": 100, "exec_window": 60, "locator": "", **changes})
     )
 
 
 def escrow(**changes: Any) -> TaskEscrow:
     """The terms of a posted task that anybody may claim at once; worth its payment."""
     lottery = {"min_reputation": 0, "selection_window": 0, "selection_difficulty": 1}
-    return TaskEscrow(**_worth({**TERMS, **lottery, "claim_deadline": 100, "exec_window": 60, **changes}))
+    return TaskEscrow(**worth({**TERMS, **lottery, "claim_deadline": 100, "exec_window": 60, **changes}))
 
 
 def claimed(**changes: Any) -> ClaimedTask:
     """The terms of a task that a node has claimed; worth its payment."""
     return ClaimedTask(
-        **_worth({**TERMS, "exec_deadline": 160, "claim_height": 100, "node": b"\2" + b"\5" * 32, **changes})
+        **worth({**TERMS, "exec_deadline": 160, "claim_height": 100, "node": b"\2" + b"\5" * 32, **changes})
     )
 
 
@@ -52,5 +55,6 @@ def limits(**changes: Any) -> policy.Limits:
     return policy.Limits(**{**defaults, **changes})
 
 
-def _worth(values: dict[str, Any]) -> dict[str, Any]:
+def worth(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the worth of what is paid in ERG, unless they say another."""
     return {"worth": values["payment"], **values}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
+import made
 from aiohttp import web
 from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
@@ -32,7 +33,7 @@ from aihd.execution.exchange import Keys, exchange_app
 from aihd.execution.inputs import InputStore
 from aihd.nodo.gateway import GatewayClient
 from aihd.ops.web import serve
-from aihd.protocol import plans
+from aihd.protocol import guards, plans
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.trees import address_of
 from aihd.services.bridge import Bridge
@@ -49,6 +50,7 @@ PURSE: Final = 100 * ERG
 STAKE: Final = 5 * ERG
 DEPTH: Final = 4
 SLOT: Final = 8080
+LIMITS: Final = Limits(final_depth=DEPTH, claim_margin=3, release_margin=5)
 
 
 async def mined(chain: Chain, work: Coroutine[Any, Any, T], patience: float = 20.0) -> T:
@@ -275,8 +277,9 @@ async def node_rig(
         who = followed(founder)
         folder = world.folder / f"{name}-data"
         folder.mkdir()
-        rules = limits or Limits(DEPTH, claim_margin=3, release_margin=5)
-        terms = {key: policy.Terms(ERG // 100, 2) for key in offered}
+        rules = limits or LIMITS
+        terms = {key: policy.Terms({None: ERG // 100}, 2) for key in offered}
+        margins = {"claim_margin": rules.claim_margin, "release_margin": rules.release_margin}
         engine = Engine(
             who.view,
             who.signer,
@@ -286,13 +289,13 @@ async def node_rig(
             InputStore(folder / "inputs", 1_000_000),
             folder / "receipts",
             dict(offered),
-            policy.Limits(0, 4, rules.claim_margin, rules.release_margin, FEE, terms),
+            made.limits(services=terms, **margins),
             rules,
             world.genesis_id,
         )
         port = await stack.enter_async_context(_door(engine))
         await world.mined(founder.open_bond(stake, f"http://127.0.0.1:{port}"))
-        world.chain.mine(plans.BIRTH_LEAD + 1)
+        world.chain.mine(guards.BIRTH_LEAD + 1)
         runtime = await _runtime(gateway, stack)
         group = await stack.enter_async_context(_group())
         execute, reconcile = Execute(engine, runtime, group), Reconcile(engine, POLL)
@@ -352,8 +355,9 @@ async def _runtime(gateway: EmbeddedGateway, stack: AsyncExitStack) -> Runtime:
 
 
 def order(service: bytes, **changes: Any) -> Order:
-    """One run for 1 ERG, first come first served."""
-    return replace(Order(service, ERG, claim_window=30, exec_window=40), **changes)
+    """One run for 1 ERG, first come first served, nothing held back; worth its payment."""
+    windows = {"claim_window": 30, "exec_window": 40}
+    return Order(**made.worth({"service_hash": service, "payment": ERG, "holdback_bps": 0, **windows, **changes}))
 
 
 async def sent(world: World, work: Awaitable[Any]) -> Transaction:

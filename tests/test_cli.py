@@ -11,13 +11,13 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import made
 import pytest
-from offchain import ERG, digest, signer
+from offchain import digest, signer
 
 from aihd.chain.contracts import make_deployment, write_deployment
 from aihd.chain.mnemonic import new_mnemonic, write_mnemonic
 from aihd.chain.signer import Signer
-from aihd.core.task import Task
 from aihd.demo.world import free_port
 from aihd.devnet.gateway import EmbeddedGateway
 from aihd.errors import Exit
@@ -281,7 +281,7 @@ def test_status__when__it_never_ran__then__1_and_told(place: Place) -> None:
 def test_status__when__the_daemon_is_down_with_a_task_open__then__1_and_the_document_tells(place: Place) -> None:
     with journal(place) as opened:
         opened.bind(market="m" * 64)
-        opened.add(Task(digest("t"), b"", b"", ERG, b"", 100, 60, ""))
+        opened.add(made.task(id=digest("t")))
     said = aihd("status", "--json", "--config", place.config)
     document = json.loads(said.out)
     assert (said.code, said.err) == (1, "")

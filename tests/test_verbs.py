@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 
+import made
 import pytest
 from offchain import ERG, digest
 from test_cli import Place, Said, aihd, place
 
 from aihd.cli import main
-from aihd.core.task import Stage, State, Task, Where
+from aihd.core.task import Stage, State, Where
 from aihd.ops.lock import process_lock
 from aihd.protocol import guards
 from aihd.services.report import KEY
@@ -27,15 +28,9 @@ from aihd.store.journal import Journal, TxRecord, TxStatus
 __all__ = ["place"]  # the folder of a daemon, as the other tests of commands make it
 
 SALT = digest("salt")
-TASK = Task(
-    digest("t"),
-    digest("service"),
-    b"\3" * 32,
-    ERG,
-    b"\4" * 33,
-    100,
-    60,
-    "",
+TASK = made.task(
+    id=digest("t"),
+    service_hash=digest("service"),
     where=Where.CLAIMED,
     stage=Stage.INPUT,
     since=40,

@@ -85,7 +85,7 @@ def test_sign__when__the_headers_have_a_gap__then__not_signed() -> None:
 
 
 def test_sign__when__an_input_holds_a_token_that_goes_nowhere__then__the_plan_shows_it_is_kept() -> None:
-    box = coin(ME.tree, 10 * ERG, "with token", [Token(TokenId(digest("t")), 7)])
+    box = coin(ME.tree, 10 * ERG, "with token", ((digest("t"), 7),))
     plan = plans.send(MARKET, (Output(ERG, YOU.tree),), Funds((box,), ME.tree, FEE))
     tx = sign(ME, DEPLOYMENT, plan, headers(TIP))
     assert [(bytes(t.token_id), t.amount) for t in tx.outputs[-1].tokens] == [(digest("t"), 7)]

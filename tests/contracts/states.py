@@ -1,21 +1,24 @@
 """The life of one task as a graph: every state that honest transactions reach, and who may leave it by which of them.
 
+There is a graph for each kind of payment, and for a market that ends while the task is under way: at any point of its life.
+
 A state is the boxes that are alive and the height. Time is cut at the deadlines: waiting leads to the next height at which something
 becomes possible or ends, so the graph is finite and no state is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, On, Rating, Receipt, TaskEscrow
-from aihd.protocol.constants import COOLDOWN, RECEIPT_RETENTION
+from aihd.protocol.constants import COOLDOWN, RECEIPT_RETENTION, SETTLE_GRACE, USELESS
 from aihd.protocol.plans import Side
 
+from .chain import NODE as NODE_PARTY
 from .chain import Draft
-from .world import TIP, World
+from .world import IN_TOKEN, TIP, World
 
 ANYBODY, CLIENT, NODE = "anybody", "client", "node"
 Held = On[TaskEscrow] | On[ClaimedTask] | On[Rating] | None
@@ -73,39 +76,62 @@ class Move:
     after: State
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """`terms` of the task, the `mark` that its client gives, and whether the market ends soon."""
+
+    terms: Mapping[str, Any]
+    mark: int
+    ends: bool = False
+
+
+SOON: Final = TIP + 10
+KINDS: Final[Mapping[str, Kind]] = {
+    "all at once": Kind({}, 4),
+    "half held": Kind({"holdback_bps": 5000}, 4),
+    "all held and burned": Kind({"holdback_bps": 10_000}, USELESS, ends=True),
+    "a token": Kind(IN_TOKEN, 4, ends=True),
+    "a token, all held": Kind({**IN_TOKEN, "holdback_bps": 10_000}, 4),
+    "a token, half held and burned": Kind({**IN_TOKEN, "holdback_bps": 5000}, USELESS, ends=True),
+}
+
+
 @dataclass(slots=True)
 class Graph:
     world: World
+    mark: int
     states: dict[str, State] = field(default_factory=dict)
     moves: dict[str, list[Move]] = field(default_factory=dict)
 
     @classmethod
-    def explore(cls, world: World) -> Graph:
-        graph = cls(world)
-        start = State(TIP, world.bond(), world.task(), None)
+    def explore(cls, world: World, kind: Kind) -> Graph:
+        graph = cls(world, kind.mark)
+        start = State(TIP, world.bond(), world.task(**kind.terms), None)
         waiting = [start]
         while waiting:
             state = waiting.pop()
             if state.key in graph.states:
                 continue
             graph.states[state.key] = state
-            graph.moves[state.key] = list(moves(world, state))
+            graph.moves[state.key] = list(moves(world, state, kind.mark))
             waiting += [move.after for move in graph.moves[state.key]]
         return graph
 
 
-def moves(w: World, state: State) -> Iterator[Move]:
-    """Everything that an honest party may do in a state, and waiting."""
+def moves(w: World, state: State, mark: int) -> Iterator[Move]:
+    """Everything that an honest party may do in a state, and waiting; `mark` is what the client gives."""
     match state.held:
         case On(content=TaskEscrow()):
             yield from _task(w, state)
         case On(content=ClaimedTask()):
             yield from _claimed(w, state)
         case On(content=Rating()):
-            yield from _rating(w, state)
+            yield from _rating(w, state, mark)
         case _:
             yield from _home(w, state)
-    later = [tip for tip in _turns(state) if tip > state.tip]
+    # A transaction mined after tip EXPIRY - 1 is the last of the market.
+    ends = (w.deployment.expiry - 1, w.deployment.expiry) if w.deployment.expiry == SOON else ()
+    later = [tip for tip in (*_turns(state), *ends) if tip > state.tip]
     if later:
         yield Move("wait", ANYBODY, None, replace(state, tip=min(later)))
 
@@ -118,7 +144,7 @@ def _turns(state: State) -> Iterator[int]:
         case On(content=ClaimedTask(exec_deadline=deadline)):
             yield from (deadline - 1, deadline)
         case On(content=Rating(commit_deadline=commit, reveal_deadline=reveal)):
-            yield from (commit - 1, commit, reveal - 1, reveal)
+            yield from (commit - 1, commit, reveal - 1, reveal, reveal + SETTLE_GRACE)
     if state.held is None:
         if state.bond:
             yield state.bond.content.last_activity + COOLDOWN
@@ -129,10 +155,10 @@ def _turns(state: State) -> Iterator[int]:
 def _task(w: World, s: State) -> Iterator[Move]:
     task: Any = s.held
     height = s.tip + 1
-    if height <= task.content.claim_deadline:
+    if height <= min(task.content.claim_deadline, w.deployment.expiry):
         draft = w.claim(task, s.bond, s.tip)
         yield Move("claim", NODE, draft, replace(s, bond=_out(w, draft, 0, Bond), held=_out(w, draft, 1, ClaimedTask)))
-    else:
+    if height > task.content.claim_deadline:
         yield Move("refund", ANYBODY, w.refund(task, s.tip), replace(s, held=None))
     yield Move("cancel", CLIENT, w.cancel(task, s.tip), replace(s, held=None))
 
@@ -140,31 +166,42 @@ def _task(w: World, s: State) -> Iterator[Move]:
 def _claimed(w: World, s: State) -> Iterator[Move]:
     claimed: Any = s.held
     if s.tip + 1 <= claimed.content.exec_deadline:
-        draft = w.release(claimed, s.bond, s.tip)
-        released = State(s.tip, _out(w, draft, 0, Bond), _out(w, draft, 2, Rating), _out(w, draft, 1, Receipt))
-        yield Move("release", NODE, draft, released)
-        draft = w.fail(claimed, s.bond, s.tip)
-        yield Move("fail", NODE, draft, State(s.tip, _out(w, draft, 0, Bond), None, _out(w, draft, 1, FailureReceipt)))
+        for name, draft, proof in (
+            ("release", w.release(claimed, s.tip, solo=True), Receipt),
+            ("fail", w.fail(claimed, s.tip), FailureReceipt),
+        ):
+            ended = replace(s, held=_out(w, draft, 1, Rating), proof=_out(w, draft, 0, proof))
+            yield Move(name, NODE, draft, ended)
     else:
         draft = w.timeout(claimed, s.bond, s.tip, solo=True)
         yield Move("timeout", ANYBODY, draft, State(s.tip, _out(w, draft, 0, Bond), None, None))
 
 
-def _rating(w: World, s: State) -> Iterator[Move]:
+def _rating(w: World, s: State, mark: int) -> Iterator[Move]:
     rating: Any = s.held
     r, height = rating.content, s.tip + 1
-    for side, party in ((Side.CLIENT, CLIENT), (Side.NODE, NODE)):
-        commitment, mark = getattr(r, f"{side}_commitment"), getattr(r, f"{side}_mark")
+    for side, party, given in ((Side.CLIENT, CLIENT, mark), (Side.NODE, NODE, 4)):
+        commitment, known = getattr(r, f"{side}_commitment"), getattr(r, f"{side}_mark")
         both = r.client_commitment and r.node_commitment
         if not commitment and height <= r.commit_deadline:
-            draft = w.commit(side, rating, s.tip)
+            draft = w.commit(side, rating, s.tip, mark=given)
             yield Move(f"commit by the {side}", party, draft, replace(s, held=_out(w, draft, 0, Rating)))
-        if commitment and not mark and height <= r.reveal_deadline and (both or height > r.commit_deadline):
-            draft = w.reveal(side, rating, s.tip, mark=4)
+        if commitment and not known and height <= r.reveal_deadline and (both or height > r.commit_deadline):
+            draft = w.reveal(side, rating, s.tip, mark=given)
             yield Move(f"reveal by the {side}", party, draft, replace(s, held=_out(w, draft, 0, Rating)))
-    if (r.client_mark and r.node_mark) or height > r.reveal_deadline:
+    yield from _settlements(w, s, rating)
+
+
+def _settlements(w: World, s: State, rating: On[Rating]) -> Iterator[Move]:
+    r, height = rating.content, s.tip + 1
+    final = (r.client_mark and r.node_mark) or height > r.reveal_deadline
+    silent = height > r.commit_deadline and not r.client_commitment
+    if final or silent:
+        draft = w.settle(rating, s.bond, s.tip, by=NODE_PARTY, solo=True)
+        yield Move("settle by the node", NODE, draft, replace(s, bond=_out(w, draft, 0, Bond), held=None))
+    if height > r.reveal_deadline + SETTLE_GRACE:
         draft = w.settle(rating, s.bond, s.tip)
-        yield Move("settle", ANYBODY, draft, replace(s, bond=_out(w, draft, 0, Bond), held=None))
+        yield Move("settle by anybody", ANYBODY, draft, replace(s, bond=_out(w, draft, 0, Bond), held=None))
 
 
 def _home(w: World, s: State) -> Iterator[Move]:

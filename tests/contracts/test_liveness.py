@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import pytest
 
-from aihd.protocol.boxes import Bond
-from aihd.protocol.constants import MAX_MINER_FEE, RECEIPT_VALUE
+from aihd.chain.appkit import Appkit
+from aihd.chain.contracts import templates
+from aihd.protocol.boxes import Bond, ClaimedTask, On, Rating
+from aihd.protocol.constants import BURN, MAX_MINER_FEE, MIN_BOX, USELESS
 
 from .chain import CLIENT as CLIENT_PARTY
+from .chain import NODE as NODE_PARTY
+from .chain import Draft, Out
 from .judge import Judge
-from .states import ANYBODY, CLIENT, NODE, Graph, State
-from .world import World
+from .states import ANYBODY, CLIENT, KINDS, NODE, SOON, Graph, Move, State
+from .world import ASSET, EXPIRY, World
 
 pytestmark = [pytest.mark.jvm, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def graph(world: World) -> Graph:
-    return Graph.explore(world)
+@pytest.fixture(scope="module", params=KINDS)
+def graph(request: pytest.FixtureRequest) -> Graph:
+    kind = KINDS[request.param]
+    return Graph.explore(World.of(templates(), SOON if kind.ends else EXPIRY), kind)
+
+
+@pytest.fixture
+def judge(graph: Graph, appkit: Appkit) -> Judge:
+    return Judge(graph.world.deployment, appkit)
 
 
 def test_states__when_every_honest_move_is_tried__then_both_interpreters_accept_it(graph: Graph, judge: Judge) -> None:
@@ -28,9 +40,16 @@ def test_states__when_every_honest_move_is_tried__then_both_interpreters_accept_
 
     assert [(tip, name, v) for tip, name, v in verdicts if not v.accepted or v.rules] == []
     assert {name for _, name, _ in verdicts} == {
-        "claim", "refund", "cancel", "release", "fail", "timeout", "settle", "withdraw", "reclaim",
-        "commit by the client", "commit by the node", "reveal by the client", "reveal by the node",
+        "claim", "refund", "cancel", "release", "fail", "timeout", "settle by the node", "settle by anybody", "withdraw",
+        "reclaim", "commit by the client", "commit by the node", "reveal by the client", "reveal by the node",
     }  # fmt: skip
+
+
+def test_states__when_the_market_ends__then_it_does_so_at_every_point_of_a_task(graph: Graph) -> None:
+    after = {state.phase for state in graph.states.values() if state.tip >= graph.world.deployment.expiry}
+
+    assert after in (set(), {"TaskEscrow", "ClaimedTask", "Rating", "home"})
+    assert bool(after) is (graph.world.deployment.expiry == SOON)
 
 
 @pytest.mark.parametrize("present", [(), (CLIENT,), (NODE,)], ids=["both gone", "node gone", "client gone"])
@@ -52,15 +71,47 @@ def test_states__when_the_task_is_home__then_the_node_gets_bond_and_receipt_valu
 
 def test_client__when_no_receipt_was_published__then_gets_back_all_but_the_largest_fee(graph: Graph) -> None:
     paid = {}
-    for key, state in graph.states.items():
-        for move in graph.moves[key]:
-            if move.name in ("refund", "cancel", "fail", "timeout") and move.draft and state.held:
-                got = sum(out.value for out in move.draft.outputs if out.tree == CLIENT_PARTY.tree)
-                paid[move.name] = got - state.held.value
+    for state, move, draft in _drafted(graph):
+        if move.name in ("refund", "cancel", "fail", "timeout") and state.held:
+            payouts = [out for out in draft.outputs if out.tree == CLIENT_PARTY.tree]
+            paid[move.name] = sum(out.value for out in payouts) - state.held.value
+            assert _units(payouts) == _asset(state.held)
 
-    assert paid["fail"] == -RECEIPT_VALUE
+    assert paid["fail"] == -MIN_BOX
     assert min(paid["refund"], paid["cancel"]) >= -MAX_MINER_FEE
     assert paid["timeout"] > 0  # the slice of the bond is more than the fee
+
+
+def test_payment__when_released__then_the_node_has_it_or_it_is_burned_for_the_worst_mark(graph: Graph) -> None:
+    told = set()
+    for state, move, draft in _drafted(graph):
+        match state.held:
+            case On(content=ClaimedTask()) if move.name == "release":
+                kept = [out for out in draft.outputs if out.tree in (NODE_PARTY.tree, draft.outputs[1].tree)]
+                assert _units(kept) == _asset(state.held)
+            case On(content=Rating(held=held, client_mark=mark)) if move.name.startswith("settle") and held:
+                tree = BURN if mark == USELESS else NODE_PARTY.tree
+                assert (draft.outputs[1].tree, _units(draft.outputs[1:2])) == (tree, _asset(state.held))
+                told.add(tree)
+
+    burns = graph.mark == USELESS
+    assert told in ((set(), {NODE_PARTY.tree}) if not burns else ({BURN, NODE_PARTY.tree},))
+
+
+def _drafted(graph: Graph) -> Iterator[tuple[State, Move, Draft]]:
+    return ((graph.states[k], move, move.draft) for k, found in graph.moves.items() for move in found if move.draft)
+
+
+def _asset(held: On[Any]) -> Counter[bytes]:
+    """The units of a payment that a box holds beside its task token."""
+    return Counter({token: amount for token, amount in held.tokens if token == ASSET})
+
+
+def _units(outs: Iterable[Out]) -> Counter[bytes]:
+    found: Counter[bytes] = Counter()
+    for out in outs:
+        found.update(dict(out.tokens))
+    return Counter({token: amount for token, amount in found.items() if token == ASSET})
 
 
 def test_bond__when_home__then_its_counters_say_what_happened(graph: Graph) -> None:

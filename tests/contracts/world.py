@@ -73,9 +73,9 @@ class World:
     _origins: itertools.count[int] = field(default_factory=itertools.count, repr=False)
 
     @classmethod
-    def of(cls, templates: Mapping[Guard, Template]) -> World:
+    def of(cls, templates: Mapping[Guard, Template], expiry: int = EXPIRY) -> World:
         made = Deployment.make(
-            templates, network="devnet", bond_token=BOND_TOKEN, treasury=TREASURER.tree, expiry=EXPIRY
+            templates, network="devnet", bond_token=BOND_TOKEN, treasury=TREASURER.tree, expiry=expiry
         )
         return cls(made)
 

@@ -8,6 +8,7 @@ import pytest
 from offchain import ERG, Story, coin, digest
 
 from aihd.core.life import Sighting, read_life
+from aihd.core.rating import MARGIN
 from aihd.core.task import Where
 from aihd.protocol.box import box_of
 from aihd.protocol.boxes import On, Rating
@@ -52,14 +53,22 @@ def test_where__when__a_task_goes_all_the_way__then__each_step_is_told_and_a_reo
         assert (life.where(tip + 1), life.where(tip + 1, Side.CLIENT)) == (node, client), tip
 
 
-def test_where__when__the_node_admits_failure__then__failed(story: Story) -> None:
+def test_where__when__the_node_admits_failure__then__failed_until_its_rating_is_settled(story: Story) -> None:
     task = story.post()
-    failure = story.fail(story.claim(task))
+    failure, rating = story.fail(story.claim(task))
     life = story.life(task.raw_id)
-    assert life.where(story.height) is Where.FAILED
-    assert life.failure == failure
+    assert [life.where(story.height, side) for side in BOTH] == [Where.FAILED] * 2
+    assert (life.failure, life.rating, life.receipt) == (failure, rating, None)
     assert life.since == story.tip
-    assert life.receipt is None
+    before = story.bond.content
+    assert before.open_ids == (task.raw_id,)
+    story.tip += 3
+    story.settle(rating, by=story.node)
+    after = story.bond.content
+    assert (after.open_ids, after.active, after.committed, after.failed) == ((), 0, 0, before.failed + 1)
+    assert (after.score, after.completed) == (before.score, before.completed)
+    life = story.life(task.raw_id)
+    assert [life.where(story.height, side) for side in BOTH] == [Where.FAILURE_SETTLED] * 2
 
 
 def test_where__when__the_deadline_was_missed__then__timed_out_and_the_bond_is_slashed(story: Story) -> None:
@@ -72,13 +81,21 @@ def test_where__when__the_deadline_was_missed__then__timed_out_and_the_bond_is_s
     assert life.claimed_spent_by is not None
 
 
-def test_where__when__nobody_reveals__then__rated_from_the_block_after_the_reveal_deadline(story: Story) -> None:
+def test_where__when__the_client_stays_silent__then__rated_soon_after_his_time_to_commit_is_over(story: Story) -> None:
     task = story.post()
     _, rating = story.release(story.claim(task))
+    over = rating.content.commit_deadline + MARGIN[Side.NODE]
+    life = story.life(task.raw_id)
+    assert [life.where(height) for height in (over, over + 1)] == [Where.RELEASED, Where.RATED]
+
+
+def test_where__when__our_commitment_is_unopened__then__rated_only_after_the_reveal_deadline(story: Story) -> None:
+    task = story.post()
+    _, rating = story.release(story.claim(task))
+    story.commit(rating, Side.NODE)
     deadline = rating.content.reveal_deadline
     life = story.life(task.raw_id)
-    assert life.where(deadline) is Where.RELEASED
-    assert life.where(deadline + 1) is Where.RATED
+    assert [life.where(height) for height in (deadline, deadline + 1)] == [Where.COMMITTED, Where.RATED]
 
 
 def test_read_life__when__the_claim_is_mined__then__height_and_block_are_those_of_its_header(story: Story) -> None:
@@ -147,6 +164,7 @@ def test_read_life__when__it_is_released__then__receipt_and_rating_are_those_of_
     receipt, rating = story.release(claimed)
     life = story.life(task.raw_id)
     assert (life.receipt, life.rating, life.failure) == (receipt, rating, None)
+    assert life.receipt_height == story.tip
     assert life.claimed_spent_by == receipt.transaction_id
     assert (life.rating_spent_by, life.since) == (None, story.tip)
 

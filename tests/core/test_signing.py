@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from ergo_lib_python.chain import ErgoBoxCandidate, Token, TokenId
+from ergo_lib_python.chain import ErgoBoxCandidate
 from ergo_lib_python.transaction import DataInput, UnsignedTransaction
 from offchain import ERG, FEE, Story, coin, digest, signer
 
@@ -18,6 +18,7 @@ from aihd.protocol.trees import p2pk_tree, parse_tree
 
 LIMITS = Spending(max_fee=2 * FEE, per_tx=ERG, per_hour=2 * ERG, per_day=5 * ERG)
 NOTHING = Spent(0, 0)
+CHANGE = 4  # of a claim: after bond, claimed task, reserve and fee
 STRANGER = p2pk_tree(signer("somebody else").public_key)
 
 
@@ -78,8 +79,8 @@ def _one_more_output(plan: Plan) -> UnsignedTransaction:
     [
         (_other_inputs, "it spends 2 boxes that are not the 3 of the plan"),
         (_with_data_input, "it reads 1 data inputs"),
-        (_other_change, "output 3 is not the one of the plan"),
-        (_one_more_output, "output 4 is not the one of the plan"),
+        (_other_change, "output 4 is not the one of the plan"),
+        (_one_more_output, "output 5 is not the one of the plan"),
     ],
 )
 def test_refusals__when__the_transaction_is_not_the_plan__then__the_difference_is_named(
@@ -91,13 +92,13 @@ def test_refusals__when__the_transaction_is_not_the_plan__then__the_difference_i
 
 def test_refusals__when__the_plan_pays_an_unknown_tree__then__the_output_is_named(story: Story) -> None:
     plan = honest(story)
-    forged = with_output(plan, 3, replace(plan.outputs[3], tree=STRANGER))
-    assert "output 3 pays" in refused(story, forged, per_tx=100 * ERG, per_hour=100 * ERG, per_day=100 * ERG)
+    forged = with_output(plan, CHANGE, replace(plan.outputs[CHANGE], tree=STRANGER))
+    assert "output 4 pays" in refused(story, forged, per_tx=100 * ERG, per_hour=100 * ERG, per_day=100 * ERG)
 
 
 def test_refusals__when__the_treasury_is_paid_by_a_claim__then__it_has_no_business_there(story: Story) -> None:
     plan = honest(story)
-    forged = with_output(plan, 3, replace(plan.outputs[3], tree=story.deployment.treasury))
+    forged = with_output(plan, CHANGE, replace(plan.outputs[CHANGE], tree=story.deployment.treasury))
     assert "which a claim has no business with" in refused(story, forged)
 
 
@@ -105,7 +106,7 @@ def test_refusals__when__a_tree_of_version_3_is_paid__then__it_cannot_be_judged(
     plan = honest(story)
     tree = bytes.fromhex("1b0908cd") + signer("somebody else").public_key
     tree = bytes([tree[0], len(tree) - 2]) + tree[2:]
-    forged = with_output(plan, 3, replace(plan.outputs[3], tree=tree))
+    forged = with_output(plan, CHANGE, replace(plan.outputs[CHANGE], tree=tree))
     reasons = refusals(permit_of(story), forged, plan.unsigned(), NOTHING)
     assert any("is not the one of the plan" in reason for reason in reasons)
     candidate = _candidate_like(plan, tree)
@@ -146,15 +147,15 @@ def test_refusals__when__just_within_each_limit__then__there_are_none(story: Sto
 
 def test_refusals__when__a_token_of_the_wallet_vanishes__then__it_is_named(story: Story) -> None:
     token = digest("a token")
-    box = coin(story.node.tree, 10 * ERG, "with token", [Token(TokenId(token), 5)])
+    box = coin(story.node.tree, 10 * ERG, "with token", ((token, 5),))
     plan = plans.claim(story.market, story.post(), story.bond, Funds((box,), story.node.tree, FEE))
     assert refused(story, plan) == ""
-    burned = with_output(plan, 3, replace(plan.outputs[3], tokens=()))
+    burned = with_output(plan, CHANGE, replace(plan.outputs[CHANGE], tokens=()))
     assert f"5 of token {token.hex()[:16]}" in refused(story, burned)
 
 
 def test_refusals__when__a_box_with_the_reemission_token_is_spent__then__it_is_refused(story: Story) -> None:
-    box = coin(story.node.tree, 10 * ERG, "miner", [Token(TokenId(REEMISSION_TOKEN), 5)])
+    box = coin(story.node.tree, 10 * ERG, "miner", ((REEMISSION_TOKEN, 5),))
     plan = balance(TxKind.SEND, (box,), [], Funds((), story.node.tree, FEE), 1001, signer=None)
     assert "re-emission token" in refused(story, plan)
 
@@ -163,7 +164,7 @@ def test_refusals__when__earnings_go_to_the_payout_tree__then__it_counts_as_ours
     claimed = story.claim(story.post())
     receipt = plans.receipt_for(claimed, digest("o"), digest("p"), b"s", b"c")
     cold = p2pk_tree(signer("cold").public_key)
-    plan = plans.release(story.market, claimed, story.bond, receipt, story.funds(story.node), payout=cold)
+    plan = plans.release(story.market, claimed, receipt, story.funds(story.node), payout=cold)
     with_payout = story.node.permit(story.deployment, LIMITS, cold)
     assert refusals(with_payout, plan, plan.unsigned(), NOTHING) == []
     assert outflow(with_payout, plan.inputs, plan.outputs) < 0

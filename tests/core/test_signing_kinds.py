@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ergo_lib_python.chain import ErgoBox, Token, TokenId
+from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import DataInput, UnsignedTransaction
 from offchain import ERG, FEE, Story, coin, digest, signer
 
@@ -43,7 +43,7 @@ def paying(
     story: Story, kind: TxKind, tree: bytes, *, named: int = 1, tokens: tuple[tuple[bytes, int], ...] = ()
 ) -> Plan:
     """A transaction of a wallet box alone: 1 ERG to a tree, the fee, and the change."""
-    held = [Token(TokenId(token), amount) for token, amount in ((TOKEN, 5),)] if tokens else None
+    held = ((TOKEN, 5),) if tokens else ()
     box = coin(story.node.tree, 10 * ERG, "paying", held)
     change = Output(
         9 * ERG - FEE, story.node.tree, tuple((token, 5 - amount) for token, amount in tokens if amount < 5)
@@ -99,7 +99,7 @@ def test_clients__when__an_honest_failure_timeout_or_refund_pays_the_client__the
     failure = FailureReceipt(plans.task_id_of(claimed), story.node.public_key, 1, digest("why"), story.height, b"s")
     funds = story.funds(story.node)
     for plan in (
-        plans.fail(story.market, claimed, story.bond, failure, funds),
+        plans.fail(story.market, claimed, failure, funds),
         plans.timeout(story.market, claimed, story.bond, funds),
         plans.refund(story.market, open_task, funds),
     ):
@@ -152,7 +152,7 @@ def burns(amount: int) -> str:
 
 
 def receipt_box(story: Story, amount: int) -> ErgoBox:
-    return coin(story.deployment.trees[Guard.RECEIPT], ERG, "receipt", [Token(TokenId(TOKEN), amount)])
+    return coin(story.deployment.trees[Guard.RECEIPT], ERG, "receipt", ((TOKEN, amount),))
 
 
 @pytest.mark.parametrize(("named", "says"), [(0, [burns(3)]), (2, [burns(1)]), (3, [])])
@@ -180,8 +180,7 @@ def test_tokens__when__more_is_burned_than_the_markets_boxes_hold__then__the_wal
 
 
 def test_tokens__when__a_box_lists_one_id_twice__then__every_unit_counts(story: Story, permit: Permit) -> None:
-    twice = [Token(TokenId(TOKEN), 5), Token(TokenId(TOKEN), 7)]
-    box = coin(story.node.tree, 10 * ERG, "twice", twice)
+    box = coin(story.node.tree, 10 * ERG, "twice", ((TOKEN, 5), (TOKEN, 7)))
     plan = plans.send(story.market, (Output(ERG, STRANGER),), Funds((box,), story.node.tree, FEE))
     assert told(permit, plan) == []
     for kept in (5, 7, 11):
@@ -205,7 +204,7 @@ def test_tokens__when__units_come_from_nowhere__then__only_the_first_inputs_id_m
 def test_tokens__when__the_re_emission_token_is_held__then__refused_even_if_it_stays(
     story: Story, permit: Permit
 ) -> None:
-    box = coin(story.node.tree, 10 * ERG, "miner", [Token(TokenId(REEMISSION_TOKEN), 5)])
+    box = coin(story.node.tree, 10 * ERG, "miner", ((REEMISSION_TOKEN, 5),))
     plan = paying(story, TxKind.SEND, STRANGER)
     kept = replace(plan.outputs[2], tokens=((REEMISSION_TOKEN, 5),))
     assert told(permit, replace(plan, inputs=(box,), outputs=(*plan.outputs[:2], kept))) == [

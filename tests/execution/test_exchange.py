@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import made
 import pytest
 import pytest_asyncio
 from offchain import digest
@@ -23,17 +24,7 @@ from aihd.protocol.hashes import input_commitment, receipt_cid
 
 SALT = digest("salt")
 BODY = SALT + b"".join(envelope.encode({"A": "1"}, [b"the input"]))
-TASK = Task(
-    digest("task"),
-    digest("service"),
-    input_commitment(SALT, [BODY[32:]]),
-    10**9,
-    b"\2" * 33,
-    100,
-    60,
-    "",
-    Where.CLAIMED,
-)
+TASK = made.task(input_commitment=input_commitment(SALT, [BODY[32:]]), where=Where.CLAIMED)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
+import made
 import pytest
 import pytest_asyncio
 from holder import Holder
@@ -29,9 +30,7 @@ SIGNER, CLIENT_KEY, NODE_KEY = Signer(CLIENT), Holder.of(CLIENT), Holder.of(NODE
 SALT = digest("salt")
 BODY = SALT + b"".join(envelope.encode({"A": "1"}, [b"the input"]))
 COMMITMENT = input_commitment(SALT, [BODY[32:]])
-TASK = Task(
-    digest("task"), digest("service"), COMMITMENT, 10**9, CLIENT_KEY.public_key, 100, 60, "", Where.CLAIMED
-)  # fmt: skip
+TASK = made.task(input_commitment=COMMITMENT, client=CLIENT_KEY.public_key, where=Where.CLAIMED)
 OUTPUT = bytes(range(256)) * 3000  # 12 chunks
 
 

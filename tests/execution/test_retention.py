@@ -6,16 +6,17 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import made
 import pytest
 from offchain import digest
 
-from aihd.core.task import Task, Where
+from aihd.core.task import Where
 from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
 from aihd.execution.retention import expired, sweep
 from aihd.protocol.constants import RECEIPT_RETENTION
 
-TASK = Task(digest("task"), digest("service"), digest("in"), 10**9, b"\2" * 33, 100, 60, "", Where.CLAIMED)
+TASK = made.task(where=Where.CLAIMED)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,8 @@ TASK = Task(digest("task"), digest("service"), digest("in"), 10**9, b"\2" * 33, 
         (Where.RELEASED, False, 100, 101 + RECEIPT_RETENTION, True),
         (Where.SETTLED, True, None, 10**6, False),
         (Where.FAILED, False, 100, 10**6, False),
-        (Where.FAILED, True, 100, 101, True),
+        (Where.FAILURE_SETTLED, False, 100, 10**6, False),
+        (Where.FAILURE_SETTLED, True, 100, 101, True),
         (Where.TIMED_OUT, True, 100, 101, True),
         (Where.LOST, True, None, 101, True),
     ],

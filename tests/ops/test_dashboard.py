@@ -4,32 +4,41 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import made
 import pytest
 from prometheus_client import CollectorRegistry
 
-from aihd.core.task import Limits, Stage, State, Task, Where
-from aihd.core.views import Facts, WalletFacts, status
+from aihd.core.task import FINAL, Limits, Stage, State, Where
+from aihd.core.verdict import Facts, WalletFacts
+from aihd.core.views import status
 from aihd.ops.metrics import StatusCollector
 from aihd.ops.web import PAGE, Health, ops_app, serve
 
 CONFIG = Path(__file__).parents[2] / "config"
-TASK = Task(
-    b"\1" * 32, b"\2" * 32, b"", 10**9, b"", 100, 60, "", where=Where.CLAIMED, claim_height=40, exec_deadline=100
+TASK = made.task(where=Where.CLAIMED, claim_height=40, exec_deadline=100)
+HELD = made.task(id=b"\7" * 32, where=Where.RELEASED, holdback_bps=5_000, commit_deadline=90, reveal_deadline=120)
+WELL = Facts(
+    running=True,
+    market="m",
+    height=50,
+    wallet=WalletFacts(address="9f", confirmed=1, reserved=2, bond=3, committed=4, score=5),
+    open_tasks=(TASK, HELD),
+    states={State.PAID: 1},
+    declines={"price": (2, "too little")},
+    troubles={"claim": "no answer"},
+    limits=Limits(),
+    newest=(TASK, HELD),
 )
 
 
 def document() -> dict[str, Any]:
     """A status in which everything that can be there is there."""
-    wallet = WalletFacts("9f", 1, 2, 3, 4, 5)
-    declines = {"price": (2, "too little")}
-    troubles = {"claim": "no answer"}
-    return status(
-        Facts(True, "m", 50, wallet, (TASK,), {State.PAID: 1}, declines, troubles, Limits(), (TASK,), "now", "then")
-    )
+    return status(replace(WELL, paused="now", restored="then", waiting={"busy": (1, "4 tasks are at work")}))
 
 
 @pytest.mark.asyncio
@@ -72,6 +81,8 @@ def test_watchers__when__they_name_a_metric_or_a_state__then__it_exists(name: st
     named = set(re.findall(r"\baihd_[a-z_]+", text))
     assert named and named <= known
     assert states(text) and states(text) <= {str(state) for state in State}
+    for ends in re.findall(r'state!~\\?"([^"\\]+)', text):  # what is open is all but what is over
+        assert set(ends.split("|")) == FINAL
     kinds = set(re.findall(r'kind=\\?"(\w+)', text))
     assert kinds <= {"confirmed", "reserved", "owed", "bond", "committed"}
 
@@ -88,8 +99,6 @@ def test_grafana__when__read__then__a_dashboard_whose_panels_do_not_overlap() ->
 
 
 def test_document__when__a_task_runs__then__no_salt_and_no_key_material_in_it() -> None:
-    salted = Task(
-        **{name: getattr(TASK, name) for name in TASK.__slots__} | {"salt": b"\x5a" * 32, "stage": Stage.DONE}
-    )
-    shown = status(Facts(True, "m", 50, None, (salted,), {}, {}, {}, Limits(), (salted,)))
+    salted = replace(TASK, salt=b"\x5a" * 32, stage=Stage.DONE)
+    shown = status(replace(WELL, open_tasks=(salted,), newest=(salted,)))
     assert (b"\x5a" * 32).hex() not in json.dumps(shown)

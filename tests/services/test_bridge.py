@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
+import made
 import pytest
 import pytest_asyncio
 from offchain import ERG, FEE, signer
-from onchain import DEPTH, market
+from onchain import LIMITS, market
 
 from aihd.core import policy
 from aihd.core.task import Command, Limits, Task
@@ -33,15 +34,13 @@ POINTS = 2 * guards.weight(ERG)
 async def engine(tmp_path: Path) -> AsyncIterator[Engine]:
     async with market(tmp_path) as world:
         who = await world.party("node")
-        rules = Limits(DEPTH, claim_margin=3, release_margin=5)
-        limits = policy.Limits(0, 4, rules.claim_margin, rules.release_margin, FEE, {})
         stores = ContentStore(tmp_path / "content"), InputStore(tmp_path / "inputs", 1000), tmp_path / "receipts"
         parts = who.view, who.signer, who.submitter, who.journal, *stores
-        yield Engine(*parts, {}, limits, rules, world.genesis_id)
+        yield Engine(*parts, {}, made.limits(), LIMITS, world.genesis_id)
 
 
 def rated(engine: Engine) -> Task:
-    task = Task(b"t" * 32, SERVICE, b"c" * 32, ERG, CLIENT.public_key, 100, 50, "")
+    task = made.task(service_hash=SERVICE, client=CLIENT.public_key)
     engine.journal.add(task)
     return engine.journal.update(task.id, "rated", client_mark=5, mark=5)
 

@@ -10,10 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import made
 import pytest
 import pytest_asyncio
 from offchain import ERG, FEE, OUTPUT, digest, signer
-from onchain import DEPTH, STAKE, World, faulty, followed, market, order
+from onchain import DEPTH, LIMITS, STAKE, World, faulty, followed, market, order
 
 from aihd.chain.history import HistoryReader, name_of
 from aihd.chain.http import SourceError
@@ -152,11 +153,9 @@ BOTH = {Side.CLIENT: 5, Side.NODE: 4}
 
 
 def engine_of(world: World, who: Party, folder: Path) -> Engine:
-    rules = Limits(DEPTH, claim_margin=3, release_margin=5)
-    limits = policy.Limits(0, 4, rules.claim_margin, rules.release_margin, FEE, {})
     stores = ContentStore(folder / "content"), InputStore(folder / "inputs", 1000), folder / "receipts"
     parts = who.view, who.signer, who.submitter, who.journal, *stores
-    return Engine(*parts, {}, limits, rules, world.genesis_id)
+    return Engine(*parts, {}, made.limits(), LIMITS, world.genesis_id)
 
 
 @pytest_asyncio.fixture

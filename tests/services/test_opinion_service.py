@@ -8,10 +8,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import made
 import pytest
 import pytest_asyncio
 from offchain import FEE
-from onchain import DEPTH, World, market
+from onchain import LIMITS, World, market
 
 from aihd.client.party import Party
 from aihd.core import policy
@@ -82,11 +83,9 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
             return send(at, (Output(OPINION_VALUE, TYPE_TREE, ((minted[-1], 1),)),), funds)
 
         await world.mined(author.do("mint", mint))
-        rules = Limits(DEPTH, claim_margin=3, release_margin=5)
-        limits = policy.Limits(0, 4, rules.claim_margin, rules.release_margin, FEE, {})
         stores = ContentStore(tmp_path / "content"), InputStore(tmp_path / "inputs", 1000), tmp_path / "receipts"
         parts = who.view, who.signer, who.submitter, who.journal, *stores
-        engine = Engine(*parts, {}, limits, rules, world.genesis_id)
+        engine = Engine(*parts, {}, made.limits(), LIMITS, world.genesis_id)
         yield Place(world, who, engine, minted[-1])
 
 

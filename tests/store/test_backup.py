@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import subprocess
@@ -21,6 +22,7 @@ from aihd.store.journal import Journal
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS
 
 TASK = made.task(locator="data:")
+HELPERS = {**os.environ, "PYTHONPATH": str(Path(made.__file__).parent)}  # for a process of its own
 
 
 @pytest.fixture
@@ -146,18 +148,17 @@ def test_backup__when__the_disk_has_no_room__then__temporary_and_nothing_is_left
 def test_backup__when__a_writer_goes_on__then__every_copy_is_one_state(path: Path) -> None:
     script = """
         import sys
-        from dataclasses import replace
         from pathlib import Path
-        from aihd.core.task import Task
+        import made
         from aihd.store.journal import Journal
 
         with Journal(Path(sys.argv[1])) as journal:
             print("open", flush=True)
             for number in range(10**6):
-                journal.add(Task(number.to_bytes(32, "big"), b"s", b"i", 1, b"c", 1, 1, ""))
+                journal.add(made.task(id=number.to_bytes(32, "big")))
     """
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(script), str(path)], stdout=subprocess.PIPE, text=True, env=HELPERS
     ) as writer:
         assert writer.stdout is not None and writer.stdout.readline() == "open\n"
         counts = []

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aihd.core.task import Stage, Where
+from aihd.core.task import Stage, Task, Where
 from aihd.store.fold import fold, plain
 from aihd.store.journal import Journal, TxRecord, TxStatus
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS
@@ -36,6 +36,10 @@ CHANGES = st.fixed_dictionaries(
         "mark": st.none() | st.integers(1, 5),
         "salt": HASHES,
         "bridged": st.booleans(),
+        "claim_tx": HASHES,
+        "release_height": HEIGHTS,
+        "client_mark": st.integers(0, 5),
+        "acknowledged": st.booleans(),
         "note": st.text(),
     },
 )
@@ -121,13 +125,27 @@ OLD = replace(
 )
 
 
+# What an older aihd had no column for.
+NEWER = {"worth", "asset", "holdback_bps", "claim_tx", "release_height", "acknowledged"}
+
+
+def older(task: Task) -> dict[str, Any]:
+    """The fields that a database of schema 1 to 3 has of a task."""
+    return {name: value for name, value in asdict(task).items() if name not in NEWER}
+
+
+def insert(db: sqlite3.Connection, task: Task) -> None:
+    values = older(task)
+    names, marks = ", ".join(f'"{name}"' for name in values), ", ".join("?" * len(values))
+    db.execute(f"INSERT INTO tasks ({names}) VALUES ({marks})", tuple(values.values()))
+
+
 def schema_1(path: Path) -> None:
     """What aihd wrote before migration 2: events without the whole row, and without salts."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.executescript(f"{MIGRATIONS[0]}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;")
         for task in (OLD, replace(TASK, id=b"\x09" * 32, final=True)):
-            marks = ", ".join("?" * len(asdict(task)))
-            db.execute(f"INSERT INTO tasks VALUES ({marks})", tuple(asdict(task).values()))
+            insert(db, task)
             db.execute(
                 "INSERT INTO journal (task_id, event, data) VALUES (?, 'accepted', ?)",
                 (task.id, json.dumps({"payment": task.payment})),
@@ -179,3 +197,59 @@ def test_migrate__when__it_is_killed_half_way__then__the_old_database_is_whole(t
     with Journal(path) as journal:
         assert journal.task(OLD.id) == OLD
         assert len(journal.transactions()) == 3
+
+
+# ---------------------------------------------------------------- a database of schema 3
+
+
+def schema_3(path: Path) -> None:
+    """What aihd wrote while every payment was in ERG: whole rows in the events, without a word of worth."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        scripts = "; ".join(MIGRATIONS[:3])
+        db.executescript(f"{scripts}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 3;")
+        for task in (OLD, replace(OLD, id=b"\x09" * 32, payment=7, worth=7)):
+            insert(db, task)
+            row = json.dumps(plain(older(task)))
+            db.execute("INSERT INTO journal (task_id, event, data) VALUES (?, 'accepted', ?)", (task.id, row))
+        db.execute("INSERT INTO declines VALUES ('price', 3, 'too little')")
+
+
+def test_migrate__when__a_database_of_schema_3_has_rows__then__worth_is_the_payment_and_its_events_say_so_too(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "db"
+    schema_3(path)
+    with Journal(path) as journal:
+        small = journal.task(b"\x09" * 32)
+        assert (small.payment, small.worth, small.asset, small.holdback_bps) == (7, 7, None, 0)
+        assert journal.task(OLD.id) == OLD
+        assert journal.audit() == []  # the old events fold to the new rows
+        assert journal.declines() == {"price": (3, "too little")}
+        assert journal.declined(OLD.id) is None
+        journal.update(OLD.id, "claim seen", claim_tx=b"\x0a" * 32, release_height=51)
+        journal.add(replace(TASK, id=b"\x0b" * 32, asset=b"\x0c" * 32, payment=5, holdback_bps=10_000))
+        assert journal.audit() == []
+    with Journal(path) as again:
+        token = again.task(b"\x0b" * 32)
+        assert (token.asset, token.payment, token.worth) == (b"\x0c" * 32, 5, TASK.worth)
+        assert again.audit() == []
+
+
+def test_migrate__when__it_is_killed_before_the_worth_is_set__then__it_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "db"
+    schema_3(path)
+    half = MIGRATIONS[3][: MIGRATIONS[3].index("UPDATE tasks")]
+    db = sqlite3.connect(path, isolation_level=None)
+    db.executescript(f"BEGIN IMMEDIATE; {half}")
+    db.close()
+    with Journal(path) as journal:
+        assert journal.task(OLD.id) == OLD
+
+
+def test_fold__when__a_row_of_an_old_event_has_no_worth__then__it_is_the_payment_and_a_newer_one_keeps_its_own() -> (
+    None
+):
+    row = plain(older(OLD))
+    assert fold([(OLD.id, "accepted", row)]) == {OLD.id: OLD}
+    token = replace(OLD, asset=b"\x0c" * 32, payment=5)
+    assert fold([(OLD.id, "accepted", plain(asdict(token)))]) == {OLD.id: token}

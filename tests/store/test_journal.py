@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import made
 import pytest
+from made import ERG
 
 from aihd.core.task import Stage, State, Where
 from aihd.errors import ConfigError, InvariantError
@@ -66,6 +68,12 @@ def test_task__when__every_field_is_set__then__read_back_the_same(journal: Journ
         salt=b"\x09" * 32,
         client_mark=4,
         bridged=True,
+        asset=b"\x0a" * 32,
+        worth=7,
+        holdback_bps=10_000,
+        claim_tx=b"\x0b" * 32,
+        release_height=6,
+        acknowledged=True,
         note="a note",
     )
     journal.add(full)
@@ -137,6 +145,55 @@ def test_states__when__tasks_stand_in_many_places__then__counted_as_the_operator
     }
     assert [task.id[0] for task in journal.open_tasks()] == [0, 1, 2, 3]
     assert [task.id[0] for task in journal.tasks(3)] == [6, 5, 4]
+
+
+def test_states__when__shares_were_held_back__then__burned_ones_are_counted_apart(journal: Journal) -> None:
+    over = replace(TASK, where=Where.SETTLED, final=True)
+    tasks = [
+        over,
+        replace(over, client_mark=1),  # nothing was held back
+        replace(over, holdback_bps=5_000),
+        replace(over, holdback_bps=5_000, client_mark=5),
+        replace(over, holdback_bps=5_000, client_mark=1),
+        replace(over, holdback_bps=10_000, client_mark=1),
+        replace(over, holdback_bps=1, payment=ERG // 1000, worth=ERG // 1000, client_mark=1),  # too little to be held
+        replace(over, holdback_bps=5_000, client_mark=1, asset=b"\7" * 32, payment=100),
+        replace(over, holdback_bps=5_000, client_mark=1, asset=b"\7" * 32, payment=1),  # half a unit is none
+        replace(over, holdback_bps=5_000, client_mark=1, final=False),
+        replace(over, holdback_bps=5_000, client_mark=1, where=Where.FAILURE_SETTLED),
+    ]
+    for number, task in enumerate(tasks):
+        journal.add(replace(task, id=bytes([number]) * 32))
+    assert journal.states() == {State.PAID: 6, State.BURNED: 3, State.SETTLED: 1, State.FAILED: 1}
+    assert journal.states() == Counter(task.state for task in journal.tasks())
+
+
+def test_slashed__when__some_were_acknowledged__then__the_others(journal: Journal) -> None:
+    slashed = replace(TASK, where=Where.TIMED_OUT)
+    for number in range(3):
+        journal.add(replace(slashed, id=bytes([number]) * 32))
+    journal.add(replace(TASK, id=b"\7" * 32))
+    journal.update(bytes([1]) * 32, "acknowledged", acknowledged=True)
+    assert [task.id[0] for task in journal.slashed()] == [0, 2]
+
+
+def test_claims_at_work__when__tasks_stand_in_many_places__then__the_reserves_that_their_ends_still_need(
+    journal: Journal,
+) -> None:
+    def claim(number: int) -> bytes:
+        return bytes([number]) * 32
+
+    places = [(Where.OPEN, False), (Where.CLAIMED, False), (Where.RELEASED, False), (Where.FAILED, False)]
+    places += [(Where.FAILURE_SETTLED, True), (Where.LOST, True), (Where.CLAIMED, True)]
+    for number, (where, final) in enumerate(places):
+        journal.add(replace(TASK, id=claim(number), where=where, final=final, claim_tx=claim(number)))
+    journal.add(replace(TASK, id=claim(20)))  # not claimed yet
+    for number, status in ((30, None), (31, TxStatus.MINED), (32, TxStatus.DROPPED)):
+        journal.record(replace(TX, id=claim(number).hex(), intent=str(number)))
+        if status:
+            journal.mark(claim(number).hex(), status)
+    journal.record(replace(TX, id=claim(33).hex(), intent="33", kind="release"))
+    assert journal.claims_at_work() == {claim(0).hex(), claim(1).hex(), claim(30).hex()}
 
 
 # ---------------------------------------------------------------- transactions
@@ -307,11 +364,43 @@ def test_post__when__saved_again__then__replaced(journal: Journal) -> None:
     assert set(journal.posts()) == {b"\1", b"\2"}
 
 
-def test_decline__when__counted__then__the_newest_sentence_stays(journal: Journal) -> None:
-    for sentence in ("first", "second"):
-        journal.decline("price", sentence)
-    journal.decline("own", "mine")
+def test_decline__when__counted__then__each_task_once_and_the_newest_sentence_stays(journal: Journal) -> None:
+    assert journal.decline_task(b"\1" * 32, "price", "first", 100)
+    assert journal.decline_task(b"\2" * 32, "price", "second", 100)
+    assert not journal.decline_task(b"\1" * 32, "price", "first again", 100)
+    assert not journal.decline_task(b"\1" * 32, "own", "for another reason", 100)
+    assert journal.decline_task(b"\3" * 32, "own", "mine", 100)
     assert journal.declines() == {"own": (1, "mine"), "price": (2, "second")}
+    assert journal.declined(b"\1" * 32) == ("price", "first")
+    assert journal.declined(b"\4" * 32) is None
+
+
+def test_decline__when__more_than_are_kept__then__the_oldest_are_forgotten_and_the_count_stays(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aihd.store.journal.DECLINES_KEPT", 3)
+    for number in range(5):
+        journal.decline_task(bytes([number]) * 32, "price", str(number), 100)
+    assert [journal.declined(bytes([number]) * 32) is not None for number in range(5)] == [
+        False,
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert journal.declines() == {"price": (5, "4")}
+
+
+def test_named__when__a_few_digits_are_given__then__the_tasks_known_here_that_begin_so(journal: Journal) -> None:
+    taken, declined, posted = (bytes.fromhex(digits.ljust(64, "0")) for digits in ("ab01", "ab02", "ac01"))
+    journal.add(replace(TASK, id=taken))
+    journal.decline_task(declined, "price", "x", 100)
+    journal.decline_task(taken, "input", "both taken and declined", 100)
+    journal.save_post(posted, {})
+    assert journal.named("ab01") == [taken]
+    assert sorted(journal.named("ab0")) == [taken, declined]
+    assert journal.named("ac") == [posted]
+    assert journal.named("ad") == []
 
 
 def test_bind__when__the_same_again__then__fine_and_another_wallet_is_refused(path: Path) -> None:

@@ -22,6 +22,7 @@ from aihd.store.journal import Journal, TxRecord
 from aihd.store.schema import APPLICATION_ID, MIGRATIONS
 
 TASK = made.task(locator="data:")
+HELPERS = {**os.environ, "PYTHONPATH": str(Path(made.__file__).parent)}  # for a process of its own
 TX = TxRecord("aa" * 32, "claim:01", "claim", TASK.id, b"bytes", 1_100_000, 1_100_000)
 
 
@@ -108,7 +109,7 @@ def test_read_only__when__a_writer_is_open__then__sees_what_is_committed_and_can
         journal.update(TASK.id, "x", final=True)
         assert reader.task(TASK.id).final
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            reader.decline("x", "y")
+            reader.decline_task(TASK.id, "x", "y", 1)
 
 
 def test_read_only__when__no_writer_is_left__then__still_read(path: Path) -> None:
@@ -173,11 +174,11 @@ LIMITED = """
     import resource, sys
     from dataclasses import replace
     from pathlib import Path
-    from aihd.core.task import Task
+    import made
     from aihd.errors import TemporaryError
     from aihd.store.journal import Journal
 
-    task = Task(b"t" * 32, b"s", b"i", 1, b"c", 1, 1, "")
+    task = made.task(id=b"t" * 32)
     with Journal(Path(sys.argv[1])) as journal:
         journal.add(task)
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -220,7 +221,11 @@ def test_open__when__another_process_holds_it_for_a_migration__then__temporary_n
 
 def test_write__when__the_commit_itself_fails_on_the_disk__then__temporary_and_the_next_one_works(path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(LIMITED), str(path)], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(LIMITED), str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=HELPERS,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "cannot be written now, and nothing was: the disk fails, or its quota is used up" in done.stdout
@@ -231,13 +236,13 @@ def test_write__when__the_commit_itself_fails_on_the_disk__then__temporary_and_t
 WRITER = """
     import sys
     from pathlib import Path
-    from aihd.core.task import Task
+    import made
     from aihd.store.journal import Journal, TxRecord
 
     journal = Journal(Path(sys.argv[1]))
     for number in range(10**6):
         task_id = number.to_bytes(32, "big")
-        journal.add(Task(task_id, b"s", b"i", 1, b"c", 1, 1, ""))
+        journal.add(made.task(id=task_id))
         journal.record(TxRecord(str(number), str(number), "claim", task_id, b"tx", 1, 1))
         journal.update(task_id, "noted", note=str(number))
         print(number, flush=True)
@@ -246,7 +251,7 @@ WRITER = """
 
 def test_journal__when__its_writer_is_killed__then__all_that_it_returned_from_is_there(path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WRITER), str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(WRITER), str(path)], stdout=subprocess.PIPE, text=True, env=HELPERS
     ) as writer:
         assert writer.stdout is not None
         told = 0
