@@ -147,6 +147,12 @@ class Node(JsonSource):
         self._proved: dict[bytes, Head] = {}
         self._infos: dict[str, NodeInfo] = {}  # by server, as of the last look
 
+    def require(self, least_difficulty: int) -> None:
+        """Believe no header of less difficulty from now on; what was proved by a weaker rule is proved anew."""
+        if least_difficulty > self._least:
+            self._least = least_difficulty
+            self._proved.clear()
+
     def able(self, server: Server, about: str) -> bool:
         """A node without the extra index is not asked about what only that knows."""
         info = self._infos.get(server.url)
