@@ -94,7 +94,7 @@ class ExplorerBoxes:
         try:
             return tree_of(address, self._chain.network).hex()
         except ValueError as error:
-            raise HttpError(400, f"Failed to parse address {address[:60]!r}: {error}") from error
+            raise HttpError(400, f"Failed to parse address {address[:60]!r}") from error
 
     # -- lists --------------------------------------------------------------------------------------------------
 
@@ -197,7 +197,7 @@ async def stream(request: web.Request, shapes: Iterable[JsonObject]) -> web.Stre
     """JSON objects one after the other, with neither brackets nor anything between them."""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
-    for shape in shapes:
+    for shape in shapes if request.method == "GET" else ():  # not for HEAD
         await response.write(json.dumps(shape).encode())
     await response.write_eof()
     return response
@@ -223,7 +223,7 @@ def tree_in_path(request: web.Request) -> str:
     try:
         parse_tree(bytes.fromhex(tree))
     except ValueError as error:
-        raise HttpError(400, f"Invalid value for: path parameter ergoTree ({error})") from error
+        raise HttpError(400, "Invalid value for: path parameter ergoTree") from error
     return tree
 
 

@@ -10,7 +10,6 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from ergo_lib_python.transaction import Transaction, UnsignedTransaction
 
-from aihd.errors import one_line
 from aihd.protocol.panics import contained
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -104,7 +103,7 @@ async def json_body(request: web.Request) -> Any:
     try:
         return json.loads(await request.read())
     except (ValueError, RecursionError) as error:
-        raise HttpError(400, f"The request content was malformed: {error}") from error
+        raise HttpError(400, "Invalid value for: body (JSON is expected)") from error
 
 
 def parse_transaction(body: Any) -> Transaction:
@@ -117,10 +116,8 @@ def parse_transaction(body: Any) -> Transaction:
         }
         proofs = [bytes.fromhex(i["spendingProof"]["proofBytes"]) for i in body["inputs"]]
         return contained(lambda: Transaction.from_unsigned_tx(UnsignedTransaction.from_json(unsigned), proofs))
-    except KeyError as error:
-        raise HttpError(400, f"The request content was malformed: field {error} is missing") from error
     except Exception as error:  # whatever ergo-lib makes of it, it is no transaction
-        raise HttpError(400, f"The request content was malformed: {one_line(error)}") from error
+        raise HttpError(400, "Invalid value for: body (a signed transaction is expected)") from error
 
 
 async def body_text(request: web.Request) -> str:

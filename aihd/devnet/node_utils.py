@@ -20,6 +20,7 @@ from aihd.protocol.panics import contained
 from aihd.protocol.trees import address_of, p2pk_tree
 
 SEED_BYTES = 32
+KEY = 33  # bytes of a public key
 LONGEST_SEED = 1 << 20  # bytes; a node makes any that its memory holds
 COINS_TOTAL = 97_739_925 * 10**9  # nanoERG
 FIXED_RATE, FIXED_PERIOD = 75 * 10**9, 525_600  # nanoERG a block, for so many blocks
@@ -93,12 +94,13 @@ class NodeUtils:
 
     async def raw_to_address(self, request: web.Request) -> web.Response:
         """The address of a public key."""
-        key = hex_text(request.match_info["raw"], 400)
+        key = hex_text(request.match_info["raw"], 400)[:KEY]  # what follows a point is not read
         try:
             contained(lambda: EcPoint(key))
+            address = address_of(p2pk_tree(key), self._network)
         except Exception as error:  # whatever ergo-lib makes of it, it is no point
             raise HttpError(400, f"Incorrect length or value of a public key of {len(key)} bytes") from error
-        return web.json_response({"address": address_of(p2pk_tree(key), self._network)})
+        return web.json_response({"address": address})
 
     async def address_to_raw(self, request: web.Request) -> web.Response:
         """What an address holds: a public key, the hash of a script or a tree."""

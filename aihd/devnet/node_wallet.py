@@ -18,8 +18,7 @@ from ergo_lib_python.wallet import SecretKey, Wallet
 from aihd.devnet.blocks import JsonObject
 from aihd.devnet.chain import Chain
 from aihd.devnet.http import HttpError
-from aihd.devnet.node_http import FORBIDDEN, entity
-from aihd.errors import one_line
+from aihd.devnet.node_http import FORBIDDEN, MALFORMED, entity
 from aihd.protocol.panics import contained
 
 
@@ -52,9 +51,12 @@ class NodeWallet:
         except HttpError:
             raise
         except KeyError as error:
-            raise HttpError(400, f"The request content was malformed: field {error} is missing") from error
+            way = f"DownField({error.args[0]})"
+            raise HttpError(400, f"{MALFORMED}Attempt to decode value on failed cursor: {way}") from error
         except Exception as error:  # ergo-lib has many errors for what it cannot read or prove
-            raise HttpError(400, f"Failed to sign the transaction: {one_line(error)}") from error
+            raise HttpError(
+                400, "Failed to sign the transaction: it cannot be read, or the secrets do not prove it"
+            ) from error
 
     async def none(self, request: web.Request) -> web.Response:
         """Refuses."""
