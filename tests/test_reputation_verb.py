@@ -113,12 +113,12 @@ def test_best__when__bonds_differ__then__the_able_ones_by_standing_and_none_that
     good, bad, new = (Bond(key, 5 * ERG) for key in (GOOD, BAD, NEW))
     newer = Bond(signer("newer").public_key, 9 * ERG)
     bonds = [bad, new, newer, good]
-    assert best(bonds, scores, 2, payment=ERG, least=0) == (GOOD, newer.node)
-    assert best(bonds, scores, 9, payment=ERG, least=0) == (GOOD, newer.node, NEW)
-    assert best(bonds, scores, 9, payment=18 * ERG, least=0) == (newer.node,)
+    assert best(bonds, scores, 2, worth=ERG, least=0) == (GOOD, newer.node)
+    assert best(bonds, scores, 9, worth=ERG, least=0) == (GOOD, newer.node, NEW)
+    assert best(bonds, scores, 9, worth=18 * ERG, least=0) == (newer.node,)
     full = replace(good, committed=10 * ERG)
-    assert best([full, new, new], scores, 9, payment=1, least=0) == (NEW,)
-    assert best(bonds, scores, 9, payment=ERG, least=1) == ()
+    assert best([full, new, new], scores, 9, worth=1, least=0) == (NEW,)
+    assert best(bonds, scores, 9, worth=ERG, least=1) == ()
 
 
 @pytest.mark.parametrize(

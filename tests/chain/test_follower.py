@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
+import made
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -23,7 +24,6 @@ from aihd.chain.submitter import Intent
 from aihd.client.party import Party
 from aihd.protocol import plans
 from aihd.protocol.boxes import TaskEscrow
-from aihd.protocol.constants import VERSION
 from aihd.protocol.deployment import Guard
 from aihd.store.journal import Journal
 
@@ -59,10 +59,11 @@ class Place:
         await self.world.mined(self.client.open_bond(ERG, "http://127.0.0.1:1"))
 
     async def post(self, number: int) -> None:
-        terms = TaskEscrow(
-            *(SERVICE, digest("input", number), ERG // 10, 0, self.world.chain.height + 30, 40, 0, 1, VERSION),
+        terms = made.escrow(
+            input_commitment=digest("input", number),
+            payment=ERG // 10,
+            claim_deadline=self.world.chain.height + 30,
             client=CLIENT.public_key,
-            locator="",
         )
         record = await self.client.submitter.transact(
             Intent(f"post {number}"), lambda s: plans.post(s.market, terms, s.funds)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from ergo_lib_python.chain import Address, Token, TokenId
+from ergo_lib_python.chain import Address
 from ergo_lib_python.verifier import verify_signature
 from mnemonic import Mnemonic
 from offchain import ERG, FEE, coin, digest, headers, sign, signer

@@ -13,24 +13,23 @@ from pathlib import Path
 import made
 import pytest
 import pytest_asyncio
-from offchain import ERG, FEE, OUTPUT, digest, signer
+from offchain import ERG, OUTPUT, digest, signer
 from onchain import DEPTH, LIMITS, STAKE, World, faulty, followed, market, order
 
 from aihd.chain.history import HistoryReader, name_of
 from aihd.chain.http import SourceError
 from aihd.client.party import Party
 from aihd.client.ranking import best, funders, known, refresh
-from aihd.core import policy
-from aihd.core.task import Limits
 from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
 from aihd.protocol import guards, plans
 from aihd.protocol.boxes import Bond, FailureReceipt, On, TaskEscrow
-from aihd.protocol.constants import COOLDOWN, VERSION
+from aihd.protocol.constants import COOLDOWN
 from aihd.protocol.deployment import Guard
 from aihd.protocol.funding import Funds, Output, Plan
+from aihd.protocol.guards import BIRTH_LEAD
 from aihd.protocol.hashes import receipt_cid
-from aihd.protocol.plans import BIRTH_LEAD, Side
+from aihd.protocol.plans import Side
 from aihd.protocol.selection import weight
 from aihd.protocol.trees import address_of
 from aihd.reputation.engine import Engine as Scores
@@ -70,18 +69,13 @@ class Place:
 
     async def post(self, payment: int = ERG // 10, locator: str = "") -> bytes:
         self.posted += 1
-        terms = TaskEscrow(
-            *(
-                SERVICE,
-                digest("input", self.posted),
-                payment,
-                -1000,
-                self.world.chain.height + 30,
-                WINDOW,
-                0,
-                1,
-                VERSION,
-            ),
+        terms = made.escrow(
+            service_hash=SERVICE,
+            input_commitment=digest("input", self.posted),
+            payment=payment,
+            min_reputation=-1000,
+            claim_deadline=self.world.chain.height + 30,
+            exec_window=WINDOW,
             client=self.client.signer.public_key,
             locator=locator,
         )
@@ -96,18 +90,16 @@ class Place:
         await self._do(self.nodes[node], f"claim {task_id.hex()}", lambda m, f: plans.claim(m, task, bond, f))
 
     async def release(self, task_id: bytes, node: str = "node") -> None:
-        claimed, bond = (await self.client.view.life(task_id)).claimed, await self.bond(node)
+        claimed = (await self.client.view.life(task_id)).claimed
         assert claimed is not None
         receipt = plans.receipt_for(claimed, OUTPUT, digest("params"), b"signature", receipt_cid(b"document"))
-        await self._do(
-            self.nodes[node], f"release {task_id.hex()}", lambda m, f: plans.release(m, claimed, bond, receipt, f)
-        )
+        await self._do(self.nodes[node], f"release {task_id.hex()}", lambda m, f: plans.release(m, claimed, receipt, f))
 
     async def fail(self, task_id: bytes, node: str = "node") -> None:
-        claimed, bond = (await self.client.view.life(task_id)).claimed, await self.bond(node)
+        claimed = (await self.client.view.life(task_id)).claimed
         assert claimed is not None
         why = FailureReceipt(task_id, claimed.content.node, 1, digest("why"), self.world.chain.height, b"signature")
-        await self._do(self.nodes[node], f"fail {task_id.hex()}", lambda m, f: plans.fail(m, claimed, bond, why, f))
+        await self._do(self.nodes[node], f"fail {task_id.hex()}", lambda m, f: plans.fail(m, claimed, why, f))
 
     async def time_out(self, task_id: bytes, node: str = "node") -> None:
         claimed = (await self.client.view.life(task_id)).claimed
@@ -267,8 +259,12 @@ async def test_step__when__nothing_moved__then__two_requests_a_tip_and_none_with
 @pytest.mark.asyncio
 async def test_step__when__a_bond_claims_from_itself__then__no_record(place: Place) -> None:
     node, market_ = place.nodes["node"], place.world.deployment
-    terms = TaskEscrow(
-        *(SERVICE, digest("input"), ERG // 10, 0, place.world.chain.height + 30, WINDOW, 0, 1, VERSION),
+    terms = made.escrow(
+        service_hash=SERVICE,
+        input_commitment=digest("input"),
+        payment=ERG // 10,
+        claim_deadline=place.world.chain.height + 30,
+        exec_window=WINDOW,
         client=place.client.signer.public_key,
         locator="x" * 600,
     )
@@ -451,7 +447,7 @@ async def test_post__when__to_the_best_that_the_client_knows__then__the_lottery_
     assert journal.history.records() == place.engine.journal.history.records()
     scores = known(journal, DEPTH, funders([address_of(bytes.fromhex(place.world.chain.genesis[0].tree))]))
     bonds = [bond.content for bond in await place.client.view.bonds()]
-    chosen = best(bonds, scores, 5, payment=ERG, least=-1000)
+    chosen = best(bonds, scores, 5, worth=ERG, least=-1000)
     assert chosen == (place.nodes["node"].signer.public_key,)
     source = place.world.folder / "input"
     source.write_text("one two")

@@ -11,12 +11,9 @@ from pathlib import Path
 import made
 import pytest
 import pytest_asyncio
-from offchain import FEE
 from onchain import LIMITS, World, market
 
 from aihd.client.party import Party
-from aihd.core import policy
-from aihd.core.task import Limits
 from aihd.devnet.nodo_schema import NodoVersion, create_database
 from aihd.errors import ConfigError, UsageError
 from aihd.execution.content import ContentStore
