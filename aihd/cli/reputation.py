@@ -128,7 +128,7 @@ def _term(term: RatingTerm) -> dict[str, Any]:
         "task": record.task.hex(),
         "height": record.height,
         "outcome": record.outcome.value,
-        "payment": record.value,
+        "payment": record.worth,
         "client_mark": record.client_mark,
         "node_mark": record.node_mark,
         "rater": term.rater.hex(),
@@ -207,6 +207,6 @@ def _table(terms: tuple[RatingTerm, ...]) -> Table:
     for term in terms:
         record = term.record
         factors = (term.opinion, term.value, term.decay, term.repeat, term.fresh, term.outlier, term.share, term.recent)
-        head = (record.task.hex()[:12], str(record.height), format_erg(record.value), term.rater.hex()[:12])
+        head = (record.task.hex()[:12], str(record.height), format_erg(record.worth), term.rater.hex()[:12])
         table.add_row(*head, *(text(number, 2) for number in factors))
     return table

@@ -134,7 +134,7 @@ class Maker:
             task=next(self._tasks).to_bytes(32, "big"),
             client=client,
             node=node,
-            value=value,
+            worth=value,
             outcome=outcome,
             client_mark=client_mark,
             node_mark=node_mark,
