@@ -64,13 +64,13 @@ class Subject:
 class Purse:
     """What a key, or a cluster of them, earned and spent in the market, at the most, in nanoERG, and whom it rated.
 
-    `let_go` and `destroyed`: what a cluster held back and then left to nodes, or burned.
+    `let_go` and `burns`: how often a cluster left to a node what it had held back, and how often it burned it.
     """
 
     earned: int = 0
     spent: int = 0
     let_go: int = 0
-    destroyed: int = 0
+    burns: int = 0
     rated: set[Subject] = field(default_factory=set)
 
     @property
@@ -80,12 +80,12 @@ class Purse:
 
     @property
     def trust(self) -> int:
-        """The share of what it held back that it let go, in units of 10^-9; 0 for whoever never held anything back."""
-        return self.let_go * ONE // (self.let_go + self.destroyed) if self.let_go else 0
+        """Returns how far its burns are the exception, -1 to 1 in units of 10^-9; of a first burn nothing is known, and it is 0."""
+        return (self.let_go + 1 - self.burns) * ONE // (self.let_go + self.burns) if self.burns else 0
 
     @property
     def empty(self) -> bool:
-        return not (self.earned or self.spent or self.let_go or self.destroyed or self.rated)
+        return not (self.earned or self.spent or self.let_go or self.burns or self.rated)
 
 
 _NOTHING: Final = Purse()
@@ -166,7 +166,7 @@ class Engine:
             yield rater, subject.apart[rater][1]
 
     def trust(self, subject: Subject, rater: bytes) -> int:
-        """Returns how far a rater's burns of this party count as such, 0 to 1 in units of 10^-9."""
+        """Returns how far a rater's burns of this party count for more than bare marks, -1 to 1 in units of 10^-9."""
         return self._purses[rater].trust if subject.burned_by(rater) else 0
 
     def fresh(self, subject: Subject, rater: bytes, summary: Summary) -> int:
@@ -213,9 +213,9 @@ class Engine:
             for name in {record.node, record.cluster(Role.NODE)}:
                 self._move(name, earned=moved)
         if record.held and not record.self_dealt:
-            self._move(rater, let_go=sign * record.let_go, destroyed=sign * record.destroyed)
+            self._move(rater, burns=sign) if record.burned else self._move(rater, let_go=sign)
 
-    def _move(self, name: bytes, *, earned: int = 0, spent: int = 0, let_go: int = 0, destroyed: int = 0) -> None:
+    def _move(self, name: bytes, *, earned: int = 0, spent: int = 0, let_go: int = 0, burns: int = 0) -> None:
         purse = self._purses.get(name)
         if purse is None:
             purse = self._purses[name] = Purse()
@@ -223,7 +223,7 @@ class Engine:
         purse.earned += earned
         purse.spent += spent
         purse.let_go += let_go
-        purse.destroyed += destroyed
+        purse.burns += burns
         if purse.circling is not circled:
             for subject in purse.rated:
                 subject.withdraw(name)

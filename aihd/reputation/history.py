@@ -113,16 +113,6 @@ class TaskRecord:
             return self.paid
         return MAX_PAYMENT if self.outcome is Outcome.COMPLETED and self.burned < self.worth else 0
 
-    @property
-    def let_go(self) -> int:
-        """Returns the nanoERG that the client might have burned, and did not."""
-        return self._proven(self.held - self.burned)
-
-    @property
-    def destroyed(self) -> int:
-        """Returns the nanoERG of which it is proven that the client burned them."""
-        return self._proven(self.burned)
-
     def _proven(self, amount: int) -> int:
         return amount // IN_A_TOKEN if self.asset else amount
 

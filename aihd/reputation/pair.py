@@ -12,8 +12,8 @@ from aihd.reputation.clock import Clock
 from aihd.reputation.fixed import ONE, evidence_weight, growth, recent_growth, value_weight
 from aihd.reputation.history import Role, TaskRecord
 
-BURN: Final = ONE // 2
-"""What a burn adds to the weight of a complaint at the most: half again."""
+BURN: Final = ONE // 4
+"""By how much a burn speaks louder or softer than a bare mark, at the most: a quarter."""
 
 WINDOW: Final = 32
 """The newest ratings of a pair that count. The next would add a 33rd of its weight, and the cost of a rating would have no bound."""
@@ -76,7 +76,7 @@ class Pair:
     def terms(self, role: Role, clock: Clock, trust: int) -> Iterator[Term]:
         """The ratings that count, newest first: a customer who changes his mind is heard, whatever he said before.
 
-        `trust`: how much of what it held back the rater has let go elsewhere, 0 to 1 in units of 10^-9: so far its burns count as such.
+        `trust`: how far the rater's burns are the exception, -1 to 1 in units of 10^-9: so far they count for more than bare marks.
         """
         for repeat, record in enumerate(reversed(self.records[-WINDOW:]), 1):
             opinion = record.opinion(role)
