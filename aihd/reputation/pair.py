@@ -12,8 +12,11 @@ from aihd.reputation.clock import Clock
 from aihd.reputation.fixed import ONE, evidence_weight, growth, recent_growth, value_weight
 from aihd.reputation.history import Role, TaskRecord
 
-BURN: Final = ONE // 4
-"""By how much a burn speaks louder or softer than a bare mark, at the most: a quarter."""
+LOUDER: Final = ONE // 4
+"""By how much a burn outweighs a bare mark at the most, from a rater who else lets nodes have what he held back."""
+
+SOFTER: Final = ONE // 2
+"""By how much it falls short of one at the most, from a rater who burns whatever he can."""
 
 WINDOW: Final = 32
 """The newest ratings of a pair that count. The next would add a 33rd of its weight, and the cost of a rating would have no bound."""
@@ -82,8 +85,8 @@ class Pair:
             opinion = record.opinion(role)
             assert opinion is not None, "a record without an opinion is in no pair"
             value, recent = value_weight(record.stake), recent_growth(clock.reading(record.height))
-            burn = ONE + BURN * record.burned * trust // (record.worth * ONE)
-            yield Term(record, opinion, value, evidence_weight(value), burn, growth(record.height), recent, repeat)
+            proof, burn = evidence_weight(value), _burn(record, trust)
+            yield Term(record, opinion, value, proof, burn, growth(record.height), recent, repeat)
 
     def summary(self, role: Role, clock: Clock, trust: int) -> Summary:
         total = weights = evidence = ratings = recent_total = recents = 0
@@ -99,3 +102,9 @@ class Pair:
             recents += weight
         bucket = (total * 2 * BUCKETS + weights * ONE) // (weights * 2 * ONE)  # the nearest tenth
         return Summary(bucket, total, weights, evidence, ratings, recent_total, recents)
+
+
+def _burn(record: TaskRecord, trust: int) -> int:
+    """Returns the factor of a rating for what it burned: by the share of the payment that was held, and by the trust in its rater."""
+    most = LOUDER if trust > 0 else SOFTER
+    return ONE + most * record.burned * trust // (record.worth * ONE)

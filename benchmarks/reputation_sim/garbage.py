@@ -27,7 +27,9 @@ from benchmarks.reputation_sim.price import MINER_FEE
 
 STAKE: Final = NANO_PER_ERG
 EVERY: Final = 30  # blocks from one task to the next: an hour
-SILENCE_KNOWN: Final = WINDOW_MAX + 1  # blocks after its release at which the node settles what no client has committed to
+SILENCE_KNOWN: Final = (
+    WINDOW_MAX + 1
+)  # blocks after its release at which the node settles what no client has committed to
 DRAWN_OUT: Final = 2 * WINDOW_MAX + SETTLE_GRACE + 1  # and at which anybody settles what a client has marked
 SENTENCE: Final = (USELESS - 3) * 1  # what such a mark adds to the counter, times the weight
 
