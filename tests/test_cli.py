@@ -8,22 +8,25 @@ import os
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import made
 import pytest
+from made import ERG
 from offchain import digest, signer
 
 from aihd.chain.contracts import make_deployment, write_deployment
 from aihd.chain.mnemonic import new_mnemonic, write_mnemonic
 from aihd.chain.signer import Signer
+from aihd.core.verdict import WalletFacts
 from aihd.demo.world import free_port
 from aihd.devnet.gateway import EmbeddedGateway
 from aihd.errors import Exit
 from aihd.ops.lock import process_lock
 from aihd.protocol.deployment import Guard
 from aihd.protocol.trees import address_of
+from aihd.services.report import KEY
 from aihd.store.journal import Journal
 
 CHECKOUT = Path(__file__).parents[1]
@@ -81,7 +84,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     write_mnemonic(tmp_path / "mnemonic", new_mnemonic(), None)
-    deployment = make_deployment(network="devnet", bond_token=digest("b"), treasury=signer("t").tree)
+    deployment = make_deployment(network="devnet", bond_token=digest("b"), treasury=signer("t").tree, expiry=10**6)
     write_deployment(tmp_path / "deployment.json", deployment, "ab" * 32)
     EmbeddedGateway(tmp_path / "nodo").storage.mkdir()
     config = tmp_path / "aihd.toml"
@@ -285,15 +288,31 @@ def test_status__when__the_daemon_is_down_with_a_task_open__then__1_and_the_docu
     said = aihd("status", "--json", "--config", place.config)
     document = json.loads(said.out)
     assert (said.code, said.err) == (1, "")
-    assert document["verdict"] == "Issues detected"
-    assert document["service"] == {"running": False, "height": None, "market": "m" * 64}
-    assert document["tasks"] == {"open": 1, "states": {"claiming": 1}, "declined": {}}
+    assert document["verdict"] == "Down"
+    assert document["service"] == {
+        "running": False,
+        "height": None,
+        "market": "m" * 64,
+        "services": None,
+        "allowance": None,
+    }
+    assert document["tasks"] == {"open": 1, "states": {"claiming": 1}, "declined": {}, "waiting": {}}
 
 
 def test_status__when__the_lock_is_held_and_nothing_is_wrong__then__0(place: Place) -> None:
-    with journal(place), process_lock(place.data / "aihd.lock"):
+    wallet = WalletFacts(address="9f", confirmed=ERG, reserved=0, bond=ERG, committed=0, score=0)
+    with journal(place) as opened, process_lock(place.data / "aihd.lock"):
+        opened.remember(KEY, json.dumps({"height": 50, "wallet": asdict(wallet), "expiry": 10**6, "services": 1}))
         said = aihd("status", "--json", "--config", place.config)
     assert (said.code, json.loads(said.out)["verdict"]) == (0, "Healthy")
+
+
+def test_status__when__the_lock_is_held_and_the_wallet_was_never_read__then__1_since_nothing_can_be_earned(
+    place: Place,
+) -> None:
+    with journal(place), process_lock(place.data / "aihd.lock"):
+        said = aihd("status", "--json", "--config", place.config)
+    assert (said.code, json.loads(said.out)["verdict"]) == (1, "Not earning")
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b""])
@@ -312,7 +331,7 @@ def test_contracts_show__when__as_json__then__every_guard_with_address_tree_and_
     said = aihd("contracts", "show", "--json", "--config", place.config)
     assert (said.code, said.err) == (0, "")
     document = json.loads(said.out)
-    deployment = make_deployment(network="devnet", bond_token=digest("b"), treasury=signer("t").tree)
+    deployment = make_deployment(network="devnet", bond_token=digest("b"), treasury=signer("t").tree, expiry=10**6)
     assert document["id"] == deployment.id
     assert {g["guard"]: (g["tree"], g["address"]) for g in document["guards"]} == {
         str(guard): (tree.hex(), address_of(tree)) for guard, tree in deployment.trees.items()

@@ -13,7 +13,8 @@ from ergo_lib_python.chain import ErgoBox, NetworkPrefix
 from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.explorer import Explorer
-from aihd.chain.node import Node, NodeInfo
+from aihd.chain.node import Node
+from aihd.chain.node_json import NodeInfo
 from aihd.chain.overlay import Overlay
 from aihd.chain.sources import BLIND, SetUp, Sources
 from aihd.core.life import Life, Sighting, read_life

@@ -7,9 +7,10 @@ before a public node; a client that works with all of them on, one after the oth
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -22,6 +23,7 @@ from aihd.errors import UsageError
 Api = Literal["explorer", "node"]
 APIS: Final[tuple[Api, ...]] = ("explorer", "node")
 LAG: Final = 2  # blocks
+MOST_REPEATED: Final = 20_000  # rows of a page that is filled up
 
 FAULTS: Final[Mapping[str, str]] = {
     "frozen-cache": "every good answer is repeated until the next block, submits included",
@@ -34,6 +36,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "too-many-requests": "429 with Retry-After, in the words of a proxy",
     "html-errors": "502 with a page of HTML",
     "half-pages": "lists are cut to their first half",
+    "endless-pages": "pages past the end of a list are full, too: what was on the page before comes again",
     "time-outs": "no answer until the fault is switched off, and 504 then",
 }
 OF_LISTS: Final = frozenset({"declared-order", "orphans", "unordered"})  # the node's index is in order
@@ -49,6 +52,7 @@ class Faults:
     def __init__(self, on: Iterable[str] = REAL) -> None:
         self._on: dict[str, set[Api]] = {name: set() for name in FAULTS}
         self._changed = asyncio.Event()
+        self._pages: dict[str, list[Any]] = {}  # by path: what "endless-pages" has shown last
         self._watchers: list[Callable[[], object]] = []
         for name in on:
             self.switch(name, True)
@@ -111,7 +115,18 @@ class Faults:
             tx_id = str(parse_transaction(await json_body(request)).id)
             return web.json_response(tx_id if api == "node" else {"id": tx_id})
         response = await handler(request)
+        if self.active("endless-pages", api):
+            response = self._refilled(request, response)
         return _halved(response) if self.active("half-pages", api) else response
+
+    def _refilled(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        whole, limit = _listed(response), request.query.get("limit", "")
+        rows = whole["items"] if isinstance(whole, dict) else whole
+        if rows is None or not limit.isdecimal():
+            return response
+        kept = self._pages[request.path] = rows or self._pages.get(request.path, [])
+        full = list(itertools.islice(itertools.cycle(kept), min(int(limit[:6]), MOST_REPEATED)))
+        return web.json_response({**whole, "items": full} if isinstance(whole, dict) else full)
 
     async def _time_out(self, api: Api) -> web.StreamResponse:
         while self.active("time-outs", api):
@@ -167,13 +182,20 @@ class _Cache:
 
 
 def _halved(response: web.StreamResponse) -> web.StreamResponse:
-    if not isinstance(response, web.Response) or not isinstance(response.body, bytes) or response.status != 200:
-        return response
-    if response.content_type != "application/json":
-        return response
-    whole = json.loads(response.body)
+    whole = _listed(response)
     if isinstance(whole, list):
         return web.json_response(whole[: len(whole) // 2])
-    if isinstance(whole, dict) and isinstance(whole.get("items"), list):
+    if whole is not None:
         return web.json_response({**whole, "items": whole["items"][: len(whole["items"]) // 2]})
     return response
+
+
+def _listed(response: web.StreamResponse) -> Any:
+    """The list that an answer is, or the object around it; None where there is none."""
+    if not isinstance(response, web.Response) or not isinstance(response.body, bytes) or response.status != 200:
+        return None
+    if response.content_type != "application/json":
+        return None
+    whole = json.loads(response.body)
+    listed = isinstance(whole, list) or (isinstance(whole, dict) and isinstance(whole.get("items"), list))
+    return whole if listed else None

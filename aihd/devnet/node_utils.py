@@ -97,10 +97,10 @@ class NodeUtils:
         key = hex_text(request.match_info["raw"], 400)[:KEY]  # what follows a point is not read
         try:
             contained(lambda: EcPoint(key))
-            tree = p2pk_tree(key)
+            address = address_of(p2pk_tree(key), self._network)
         except Exception as error:  # whatever ergo-lib makes of it, it is no point
             raise HttpError(400, f"Incorrect length or value of a public key of {len(key)} bytes") from error
-        return web.json_response({"address": address_of(tree, self._network)})
+        return web.json_response({"address": address})
 
     async def address_to_raw(self, request: web.Request) -> web.Response:
         """What an address holds: a public key, the hash of a script or a tree."""

@@ -359,8 +359,13 @@ class Journal:
 
     def claims_at_work(self) -> set[str]:
         """Ids of the transactions that claimed, or will claim, a task whose end is still to come: their reserves are not to be spent."""
-        seen = "SELECT lower(hex(claim_tx)) FROM tasks WHERE final = 0 AND \"where\" IN ('open', 'claimed') AND claim_tx IS NOT NULL"
-        sent = "SELECT id FROM transactions WHERE kind = 'claim' AND status = 'pending'"
+        at_work = "final = 0 AND \"where\" IN ('open', 'claimed')"
+        seen = f"SELECT lower(hex(claim_tx)) FROM tasks WHERE {at_work} AND claim_tx IS NOT NULL"  # noqa: S608
+        # A claim is known to be mined a moment before its task is known to be claimed.
+        sent = (
+            "SELECT sent.id FROM transactions sent LEFT JOIN tasks ON tasks.id = sent.task_id WHERE kind = 'claim' AND "  # noqa: S608
+            f"(status = 'pending' OR status = 'mined' AND {at_work})"
+        )
         return {row[0] for row in self._db.execute(f"{seen} UNION {sent}")}
 
     def replaced(self) -> list[TxRecord]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from ergo_lib_python.chain import Address, Token, TokenId
+from ergo_lib_python.chain import Address
 from ergo_lib_python.verifier import verify_signature
 from mnemonic import Mnemonic
 from offchain import ERG, FEE, coin, digest, headers, sign, signer
@@ -27,7 +27,7 @@ from aihd.protocol.trees import address_of
 
 ME, YOU = signer("node"), signer("client")
 TIP = 1000
-DEPLOYMENT = make_deployment(network="devnet", bond_token=digest("b"), treasury=YOU.tree)
+DEPLOYMENT = make_deployment(network="devnet", bond_token=digest("b"), treasury=YOU.tree, expiry=10**6)
 MARKET = Market(DEPLOYMENT, TIP + 1)
 
 

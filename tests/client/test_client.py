@@ -28,8 +28,7 @@ from aihd.ops.web import serve
 from aihd.protocol import envelope, hashes, plans
 from aihd.protocol.boxes import Bond, ClaimedTask, On, TaskEscrow
 from aihd.protocol.constants import RATING_VALUE, RECEIPT_VALUE
-from aihd.protocol.guards import slash
-from aihd.protocol.plans import BIRTH_LEAD
+from aihd.protocol.guards import BIRTH_LEAD, slash
 from aihd.protocol.receipt import FullReceipt
 from aihd.store.journal import Journal
 
@@ -68,10 +67,10 @@ class Place:
         return claimed
 
     async def release(self, task_id: bytes, document: bytes, output_hash: bytes, signature: bytes) -> None:
-        claimed, bond = await self.claim(task_id), await self.bond()
+        claimed = await self.claim(task_id)
         receipt = plans.receipt_for(claimed, output_hash, digest("params"), signature, hashes.receipt_cid(document))
         await self.world.mined(
-            self.node.do(f"release {task_id.hex()}", lambda m, f: plans.release(m, claimed, bond, receipt, f))
+            self.node.do(f"release {task_id.hex()}", lambda m, f: plans.release(m, claimed, receipt, f))
         )
         self.door[f"receipts/{hashes.receipt_cid(document).hex()}"] = (200, document)
 
@@ -276,13 +275,26 @@ async def test_verify__when__the_node_lies__then__each_lie_is_found(place: Place
     output = place.world.folder / "output"
     output.write_bytes(b"not the output")
     findings = await place.client.verify(task_id, output, {})
-    assert failing(findings) == {"node signature", "output hash", "service", "seed", "parameters"}
+    assert failing(findings) == {
+        "node signature",
+        "output hash",
+        "output size",
+        "service",
+        "claim block",
+        "seed",
+        "parameters",
+        "height",
+        *(f"receipt's {what}" for what in ("signature", "input", "parameters")),
+    }
     assert {f.what for f in findings if f.holds} == {
         "task posted",
         "claim spent it",
+        "terms kept",
+        "input",
         "receipt of this task",
         "receipt by the claimer",
         "full receipt",
+        *(f"receipt's {what}" for what in ("task", "node", "output")),
     }
 
 
@@ -314,7 +326,8 @@ async def test_verify__when__there_is_no_receipt_yet__then__temporary(place: Pla
     with pytest.raises(TemporaryError, match="has no receipt yet"):
         await place.client.verify(task_id, place.input)
     life = await place.party.view.life(task_id)
-    evidence = Evidence(task_id, life, await place.party.view.escrow(task_id), b"", b"")
+    escrow = await place.party.view.escrow(task_id)
+    evidence = Evidence(task_id=task_id, life=life, escrow=escrow, document=b"", output_hash=b"", output_size=0)
     assert [f.holds for f in verify(place.world.deployment, place.world.genesis_id, evidence, None)] == [False]
 
 

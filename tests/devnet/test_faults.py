@@ -189,3 +189,22 @@ async def test_fault__when__unknown__then__refused_with_the_names_that_exist() -
         ):
             answer = await client.node("/devnet/fault", body)
             assert answer.status == 400 and text in answer.json["detail"]
+
+
+@pytest.mark.asyncio
+async def test_endless_pages__when__on__then__a_page_past_the_end_is_full_and_ends_with_the_fault() -> None:
+    async with connected() as client:
+        boxes = {str(funded(client.chain, A).box_id) for _ in range(3)}
+        path = f"/v1/boxes/unspent/byErgoTree/{A.tree.hex()}"
+        index = "/blockchain/box/unspent/byErgoTree"
+        await switch(client, "endless-pages")
+        for offset in (0, 2, 500):
+            items = (await client.explorer(f"{path}?offset={offset}&limit=5")).json["items"]
+            assert len(items) == 5 and {each["boxId"] for each in items} <= boxes
+            listed = (await client.node(f"{index}?offset={offset}&limit=5", A.tree.hex())).json
+            assert len(listed) == 5 and {each["boxId"] for each in listed} <= boxes
+        assert (
+            await client.node(f"{index}?offset=0&limit=5", B.tree.hex())
+        ).json == []  # nothing to repeat is not invented
+        await switch(client, "endless-pages", on=False)
+        assert (await client.explorer(f"{path}?offset=500&limit=5")).json["items"] == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import signal
@@ -96,6 +97,27 @@ def test_devnet__when__run_in_a_terminal__then__live_steered_by_verbs_and_gone_a
         shown.wait_for("devnet stopped at height 22")
         assert process.wait(10) == 0
     shown.close()
+
+
+def test_devnet__steered_as_a_node_lives__has_headers_ahead_and_a_reorg_in_the_making() -> None:
+    options = ("--block-time", "0", "--private", "--plain", "--headers-ahead", "1", "--self-mined", "1")
+    with running(*options, stdout=subprocess.PIPE) as (process, url):
+        assert process.stdout is not None and url in process.stdout.readline().decode()
+        info = json.loads(ask(url, "/info"))
+        assert (info["network"], info["isExplorer"], info["headersHeight"]) == ("devnet", False, 20)
+        verb(url, "mine")
+        info = json.loads(ask(url, "/info"))
+        assert (info["fullHeight"], info["headersHeight"]) == (20, 21)
+        (header,) = json.loads(ask(url, "/blocks/lastHeaders/1"))
+        assert header["height"] == 21 and header["powSolutions"]["d"].bit_length() == 256
+        assert '"headersAhead": 0' in verb(url, "node", "--headers-ahead", "0", "--peer-height", "900").stdout
+        assert json.loads(ask(url, "/info"))["maxPeerHeight"] == 900
+        assert verb(url, "reorg", "1", "--making").returncode == 0
+        info = json.loads(ask(url, "/info"))
+        assert (info["fullHeight"], info["headersHeight"]) == (21, 22)
+        assert '"height": 22' in verb(url, "settle").stdout
+        wrong = verb(url, "node", "--self-mined", "2")
+        assert wrong.returncode == 64 and "a number of 0 to 1; it has '2.0'" in wrong.stderr
 
 
 def test_devnet__when__its_output_is_a_file__then__a_line_for_each_block_and_gone_at_term() -> None:

@@ -16,6 +16,7 @@ from hashlib import sha3_256
 from pathlib import Path
 from typing import Any
 
+import made
 import pytest
 import pytest_asyncio
 from grpc_tools import protoc
@@ -31,10 +32,10 @@ from aihd.nodo.payment.deposit import paid_input
 from aihd.nodo.payment.settings import VARIABLE
 from aihd.nodo.payment_process import CONTRACT, CONTRACT_HASH
 from aihd.ops.lock import process_lock
-from aihd.protocol.boxes import ClaimedTask, Receipt, TaskEscrow
-from aihd.protocol.constants import RATING_VALUE, RECEIPT_VALUE, VERSION
+from aihd.protocol import plans
+from aihd.protocol.boxes import Receipt
+from aihd.protocol.constants import RATING_VALUE, RECEIPT_VALUE
 from aihd.protocol.deployment import Guard
-from aihd.protocol.plans import escrow_value
 from aihd.protocol.trees import address_of
 from aihd.services.engine import Offered
 
@@ -352,14 +353,14 @@ async def test_validator__when__the_payer_forges_claim_and_receipt__then__false(
     key, height = place.node.party.signer.public_key, place.world.chain.height
     given = paid_input("token", place.folder / "input", {})
     service = next(iter(place.offered))
-    terms = (service, given.commitment, ERG, 0, height + 30, 40, 0, 1, VERSION)
-    escrow = TaskEscrow(*terms, account.public_key, given.locator)
+    terms = {"service_hash": service, "input_commitment": given.commitment, "client": account.public_key}
+    escrow = made.escrow(**terms, claim_deadline=height + 30, locator=given.locator)
     trees = place.world.deployment.trees
-    posted = account.transact([account.output(trees[Guard.TASK], escrow_value(ERG), registers=escrow.constants())])
+    posted = account.transact([account.output(trees[Guard.TASK], plans.value_of(escrow), registers=escrow.constants())])
     place.world.chain.mine()
     box = posted.outputs[0]
     task_id = bytes(box.box_id)
-    claimed = ClaimedTask(service, given.commitment, ERG, height + 40, height, account.public_key, key, given.locator)
+    claimed = made.claimed(**terms, exec_deadline=height + 40, claim_height=height, node=key, locator=given.locator)
     receipt = Receipt(task_id, given.commitment, digest("out"), digest("params"), key, b"\x00" * 65, b"\x01\x55")
     forged = [
         account.output(trees[guard], 2_000_000, registers=content.constants())

@@ -10,11 +10,10 @@ from pathlib import Path
 import made
 import pytest
 import pytest_asyncio
-from offchain import ERG, FEE, signer
+from offchain import ERG, signer
 from onchain import LIMITS, market
 
-from aihd.core import policy
-from aihd.core.task import Command, Limits, Task
+from aihd.core.task import Command, Task
 from aihd.devnet.nodo_schema import NodoVersion, create_database
 from aihd.errors import TemporaryError
 from aihd.execution.content import ContentStore

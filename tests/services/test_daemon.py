@@ -14,9 +14,10 @@ from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from onchain import until
+from onchain import order, until
 
 from aihd.chain.mnemonic import new_mnemonic, write_mnemonic
 from aihd.client.client import Order
@@ -24,8 +25,6 @@ from aihd.core.task import State, Task, Where
 from aihd.demo.world import Daemon, World, free_port, world
 from aihd.errors import Exit
 from aihd.store.journal import Journal
-
-ERG = 10**9
 
 
 def task_of(daemon: Daemon, task_id: bytes) -> Task | None:
@@ -58,10 +57,14 @@ async def held(stage: World) -> str:
     return token
 
 
+def ordered(stage: World, **changes: Any) -> Order:
+    return order(stage.services["text-digest"], claim_window=60, exec_window=240, **changes)
+
+
 async def posted(stage: World, folder: Path) -> bytes:
     source = folder / "input.txt"
     source.write_text("one two\n")
-    task_id = await stage.client.client.post(Order(stage.services["text-digest"], ERG, 60, 240), source, {})
+    task_id = await stage.client.client.post(ordered(stage), source, {})
     await stage.client.client.wait_for(task_id, lambda now: now.where is Where.CLAIMED)
     return task_id
 
@@ -160,9 +163,9 @@ async def test_run__when__dry__then__it_says_what_it_would_do_and_leaves_no_trac
         (daemon,) = stage.daemons
         source = tmp_path / "input.txt"
         source.write_text("one two\n")
-        client, service = stage.client.client, stage.services["text-digest"]
-        good = await client.post(Order(service, ERG, 60, 240), source, {})
-        cheap = await client.post(Order(service, 10**6, 60, 240), source, {})
+        client = stage.client.client
+        good = await client.post(ordered(stage), source, {})
+        cheap = await client.post(ordered(stage, payment=10**6), source, {})
         before = sorted(tmp_path.joinpath("node").iterdir())
         command = (sys.executable, "-m", "aihd", "run", "--dry-run", "--config", str(daemon.config))
         process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT)
@@ -190,8 +193,7 @@ async def test_run__when__no_explorer_answers_while_it_starts__then__it_starts_a
         (daemon,) = stage.daemons
         source = tmp_path / "input.txt"
         source.write_text("one two\n")
-        client, order = stage.client.client, Order(stage.services["text-digest"], ERG, 60, 240)
-        task_id = await client.post(order, source, {})
+        task_id = await stage.client.client.post(ordered(stage), source, {})
         stage.devnet.faults.switch("html-errors", True, "explorer")
         await daemon.start()
         await daemon.ready()
@@ -212,7 +214,7 @@ async def test_run__when__told_to_read_its_configuration_again__then__the_new_ru
         daemon.config.write_text(good.replace("[policy]", '[policy]\nmin_payment = "2 ERG"'))
         daemon.process.send_signal(signal.SIGHUP)
         await until(lambda: '"reloaded"' in daemon.log.read_text())
-        await stage.client.client.post(Order(stage.services["text-digest"], ERG, 60, 240), source, {})
+        await stage.client.client.post(ordered(stage), source, {})
         await until(lambda: '"code": "price"' in daemon.log.read_text(), 20)
         daemon.config.write_text(good.replace("[policy]", '[policy]\nmin_payment = "much"'))
         daemon.process.send_signal(signal.SIGHUP)

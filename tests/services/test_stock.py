@@ -94,7 +94,7 @@ async def test_reload__when__a_service_is_added__then__a_task_that_was_declined_
 async def test_reload__when__the_rules_are_others__then__they_hold_from_now_on(place: Place) -> None:
     place.stock.reload(lambda: settings(DIGEST, **{"policy.min_payment": "2 ERG", "policy.max_open_tasks": 7}))
     rules = place.node.engine.policy
-    assert (rules.services[place.digest].min_payment, rules.max_open) == (2 * ERG, 7)
+    assert (rules.services[place.digest].min_payment, rules.max_open) == ({None: 2 * ERG}, 7)
     await place.post(place.digest)
     await place.node.turn()
     assert place.node.engine.journal.declines()["price"][0] == 1

@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import made
 import pytest
 import pytest_asyncio
 from aiohttp import BodyPartReader, ClientSession, web
@@ -30,8 +31,7 @@ from aihd.nodo.database import instances_of
 from aihd.nodo.reputation import read_service_reputation
 from aihd.ops.web import serve
 from aihd.protocol import envelope, guards, plans
-from aihd.protocol.boxes import TaskEscrow
-from aihd.protocol.constants import RECEIPT_RETENTION, RECEIPT_VALUE, VERSION
+from aihd.protocol.constants import RECEIPT_RETENTION, RECEIPT_VALUE
 from aihd.protocol.hashes import cid_text, input_commitment, receipt_cid
 from aihd.services.engine import Offered, Pulse
 from aihd.services.execute import Execute
@@ -68,8 +68,12 @@ class Place:
 
     async def post_with_locator(self, locator: str, commitment: bytes) -> bytes:
         """A task that carries its input, or what it says is its input."""
-        terms = TaskEscrow(
-            *(self.service, commitment, ERG // 10, 0, self.world.chain.height + 30, 40, 0, 1, VERSION),
+        terms = made.escrow(
+            service_hash=self.service,
+            input_commitment=commitment,
+            payment=ERG // 10,
+            claim_deadline=self.world.chain.height + 30,
+            exec_window=40,
             client=self.party.signer.public_key,
             locator=locator,
         )

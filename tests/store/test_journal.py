@@ -188,12 +188,13 @@ def test_claims_at_work__when__tasks_stand_in_many_places__then__the_reserves_th
     for number, (where, final) in enumerate(places):
         journal.add(replace(TASK, id=claim(number), where=where, final=final, claim_tx=claim(number)))
     journal.add(replace(TASK, id=claim(20)))  # not claimed yet
-    for number, status in ((30, None), (31, TxStatus.MINED), (32, TxStatus.DROPPED)):
-        journal.record(replace(TX, id=claim(number).hex(), intent=str(number)))
+    statuses = ((30, None, 2), (31, TxStatus.MINED, 2), (32, TxStatus.DROPPED, 20), (34, TxStatus.MINED, 20))
+    for number, status, task in statuses:
+        journal.record(replace(TX, id=claim(number).hex(), intent=str(number), task_id=claim(task)))
         if status:
             journal.mark(claim(number).hex(), status)
     journal.record(replace(TX, id=claim(33).hex(), intent="33", kind="release"))
-    assert journal.claims_at_work() == {claim(0).hex(), claim(1).hex(), claim(30).hex()}
+    assert journal.claims_at_work() == {claim(number).hex() for number in (0, 1, 30, 34)}
 
 
 # ---------------------------------------------------------------- transactions
