@@ -30,6 +30,7 @@ from aihd.devnet.mempool import CAPACITY, MEMORY_BLOCKS, Mempool, PoolTx, Weighi
 from aihd.devnet.parameters import MAX_TX_COST, BlockVersion, parameters_of
 from aihd.devnet.refusals import fee_refusal, printed, too_large
 from aihd.devnet.views import BoxView, TxView, view_transaction
+from aihd.devnet.wire import Made
 from aihd.errors import AihdError, Exit, UsageError
 from aihd.protocol.context import HEADERS
 
@@ -228,6 +229,17 @@ class Chain:
         tx = self._faucet.issue(self, Coin(name, amount, decimals, description), to)
         self.submit(tx)
         return str(tx.inputs[0].box_id)
+
+    def plant(
+        self, tree: bytes, nano_erg: int, registers: Sequence[bytes] = (), tokens: Sequence[tuple[str, int]] = ()
+    ) -> str:
+        """Makes a box of any bytes from the faucet's money and gives its id, as a stranger may: it waits in the mempool.
+
+        `registers`: bytes from R4 on, also such as ergo-lib cannot read. RejectedError where a node would refuse.
+        """
+        view = self._faucet.plant(self, Made(nano_erg, tree, self.height, tuple(tokens), tuple(registers)))
+        self.submit(view)
+        return view.outputs[0].box_id
 
     # -- blocks -------------------------------------------------------------------------------------------------
 
