@@ -78,14 +78,10 @@ def run(
     from ergo_lib_python.chain import NetworkPrefix
 
     from aihd.devnet import Devnet
-    from aihd.devnet.control_api import balance
 
     if context.invoked_subcommand is not None:
         return
-    if block_time < 0:
-        raise UsageError(f"block-time {block_time}: it must be 0 or more seconds")
-    if not 0 <= self_mined <= 1:
-        raise UsageError(f"self-mined {self_mined}: it must be a number of 0 to 1")
+    _check(block_time, self_mined)
     devnet = Devnet(
         block_time=block_time or None,
         pacing=pacing.value,
@@ -104,14 +100,22 @@ def run(
         snapshots=snapshots,
         restore=restore,
     )
-    for address in watch or ():
-        balance(devnet.chain, address)  # a wrong address is told before anything starts
     asyncio.run(_run(devnet, watch or []))
 
 
+def _check(block_time: float, self_mined: float) -> None:
+    if block_time < 0:
+        raise UsageError(f"block-time {block_time}: it must be 0 or more seconds")
+    if not 0 <= self_mined <= 1:
+        raise UsageError(f"self-mined {self_mined}: it must be a number of 0 to 1")
+
+
 async def _run(devnet: Devnet, addresses: list[str]) -> None:
+    from aihd.devnet.control_api import balance
     from aihd.devnet.live import show
 
+    for address in addresses:
+        balance(devnet.chain, address)  # a wrong address is told before anything starts
     try:
         async with devnet:
             await show(devnet, console_of(), addresses)

@@ -4,12 +4,15 @@ the way to the value, the innermost step first.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from ergo_lib_python.transaction import Transaction
+
 from aihd.devnet.http import HttpError
 from aihd.devnet.node_http import MALFORMED, hex_text
-from aihd.devnet.views import TxView
+from aihd.devnet.views import TxView, view_transaction
 from aihd.devnet.wire import Made, Spent, transaction_view
 
 T = TypeVar("T")
@@ -29,6 +32,15 @@ def decoded(body: Json) -> TxView:
     inputs = top.field("inputs").each(_input)
     data_inputs = top.field("dataInputs").each(lambda item: item.field("boxId").hex().hex())
     return transaction_view(inputs, data_inputs, top.field("outputs").each(_output))
+
+
+def view_of(tx: Transaction | TxView) -> TxView:
+    """The plain facts of a transaction, its context variables in the order in which a node keeps them."""
+    if isinstance(tx, TxView):
+        return tx
+    shape = json.loads(tx.json())
+    few = all(len(spent["spendingProof"]["extension"]) <= KEPT_IN_ORDER for spent in shape["inputs"])
+    return view_transaction(tx) if few else decoded(shape)
 
 
 class Cursor:
