@@ -20,9 +20,9 @@ $(VENV)/.dev: $(BIN)/python $(BUILD_INPUTS)
 	$(BIN)/pip install --quiet -e '.[appkit,docker]' --group dev
 	@touch $@ $(VENV)/.demo
 
-# INPUT=some.file SERVICE=text-digest|word-count ASSET=SigUSD (pays in a token)
+# INPUT=some.file SERVICE=text-digest|word-count ASSET=SigUSD (pays in a token) SOURCES=node|explorer|both
 demo: $(VENV)/.demo
-	$(BIN)/aihd demo $(if $(INPUT),--input '$(INPUT)') $(if $(SERVICE),--service '$(SERVICE)') $(if $(ASSET),--asset '$(ASSET)')
+	$(BIN)/aihd demo $(if $(INPUT),--input '$(INPUT)') $(if $(SERVICE),--service '$(SERVICE)') $(if $(ASSET),--asset '$(ASSET)') $(if $(SOURCES),--sources '$(SOURCES)')
 
 test: $(VENV)/.dev
 	$(BIN)/pytest -m 'not slow' -n auto --dist loadfile

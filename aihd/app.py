@@ -28,6 +28,7 @@ from aihd.chain.submitter import Submitter
 from aihd.client.ranking import funders
 from aihd.config import Settings, required
 from aihd.config_values import SECONDS_PER_BLOCK
+from aihd.core.policy import never
 from aihd.core.signing import Spending
 from aihd.core.task import Stage
 from aihd.errors import ConfigError, TemporaryError, one_line
@@ -199,7 +200,7 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool, 
         MAX_FEES * wallet.fee, wallet.max_spend_per_tx, wallet.max_spend_per_hour, wallet.max_spend_per_day
     )
     permit = signer.permit(deployment, spending, _payout(settings))
-    return Engine(
+    engine = Engine(
         view,
         signer,
         Submitter(view, signer, journal, fee=wallet.fee, final_depth=depth, permit=permit),
@@ -214,6 +215,9 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool, 
         counts_cost=rules.count_nodo_cost,
         fetcher=Fetcher(devnet=settings.chain.network == "devnet"),
     )
+    # What the rules of the moment can never take is counted and not kept: it could be as much as strangers like.
+    view.screen = lambda task, height: never(task, signer.public_key, height, engine.policy)
+    return engine
 
 
 def _goods(settings: Settings, expiry: int) -> Goods:

@@ -21,6 +21,7 @@ from aihd.client.party import MAX_FEE, NO_LIMIT
 from aihd.core.life import Life, Sighting, read_life
 from aihd.core.signing import Permit, Spending, Spent
 from aihd.protocol import plans
+from aihd.protocol.box import box_of
 from aihd.protocol.boxes import Bond, ClaimedTask, FailureReceipt, Minter, On, Rating, Receipt, TaskEscrow, tokens_of
 from aihd.protocol.constants import MARKET_LIFE, SETTLE_GRACE
 from aihd.protocol.deployment import Deployment
@@ -123,7 +124,7 @@ class Known:
 
     def shown(self, tip: int) -> Sighting:
         spent = self.spent_by if self.spent_at is not None and self.spent_at <= tip else None
-        return Sighting(self.box, self.height, digest("main", self.height), spent)
+        return Sighting(box_of(self.box), self.height, digest("main", self.height), spent)
 
 
 class Story:

@@ -145,7 +145,7 @@ async def market(folder: Path) -> AsyncIterator[World]:
         devnet.chain.mine()
         urls = (devnet.explorer_url,)
         deployment = await plan_deployment(
-            urls, deployer, address_of(deployer.tree), network="devnet", treasury=treasury
+            urls, deployer, address_of(deployer.tree), network="devnet", treasury=treasury, node_urls=(devnet.node_url,)
         )
         genesis_id = devnet.chain.blocks[0].block_id
         file = folder / "deployment.json"

@@ -11,24 +11,27 @@ has looked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
-from typing import Final
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
 
 import stamina
 import structlog
-from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.explorer import Explorer
-from aihd.chain.http import SourceError
+from aihd.chain.finder import Finder, Listing
+from aihd.chain.http import Server, SourceError
 from aihd.chain.node import Node, header_of
 from aihd.chain.overlay import Overlay
+from aihd.chain.sources import UnprovedError
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.core.index import Header, Index
 from aihd.core.life import Life, Sighting, read_life
-from aihd.errors import DependencyError
-from aihd.protocol.boxes import Bond, On, TaskEscrow
+from aihd.core.policy import Decline
+from aihd.errors import DependencyError, one_line
+from aihd.protocol.box import Box, Odd
+from aihd.protocol.boxes import Bond, ClaimedTask, Content, FailureReceipt, On, Rating, Receipt, TaskEscrow
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.store.journal import Journal
 
@@ -37,7 +40,13 @@ log = structlog.get_logger()
 HISTORY: Final = 720  # headers kept: a day. A node itself goes back 200 blocks at most.
 CATCH_UP: Final = 100  # blocks that are fetched one by one; over a longer gap a new listing is cheaper
 AT_ONCE: Final = 8  # requests under way at one time
-COMPARE_EVERY: Final = 30  # blocks, an hour: between two looks at an explorer's lists
+COMPARE_EVERY: Final = 30  # blocks, an hour: between two looks at another finder's lists
+CONFIRMED: Final = 20  # the largest boxes of the wallet that a node is asked about before a list is believed
+MOST_RESOLVED: Final = 200  # boxes that a finder cannot show and a node is asked about, at one look
+MOST_ODD: Final = 100_000  # ids of boxes that are of no use and need not be looked up again
+MOST_TURNED_DOWN: Final = 10_000  # escrows that wait to be counted
+STILL: Final = 15  # block times without a block: by chance once in three million
+FAR: Final = 10  # blocks that are not a matter of a moment
 
 
 class MovedError(SourceError):
@@ -46,6 +55,10 @@ class MovedError(SourceError):
 
 class DeepForkError(DependencyError):
     """The node shows a chain that left ours before the oldest header that we know."""
+
+
+Screen = Callable[[On[TaskEscrow], int], Decline | None]
+"""Gets an escrow and the height of the next block; why it will never be taken, or None where it may be."""
 
 
 class Follower(ChainView):
@@ -61,16 +74,25 @@ class Follower(ChainView):
         wanted: Callable[[], Iterable[bytes]],
     ) -> None:
         super().__init__(node, explorer, deployment)
+        self.screen: Screen | None = None
+        """Escrows that it turns down are counted in `turned_down` and not kept; None keeps all that are well formed."""
         self._wallet = wallet
         self._journal = journal
         self._wanted = wanted
-        self._trees = {tree.hex() for tree in (wallet, *deployment.trees.values())}
+        self._ours: frozenset[bytes] = frozenset()
+        self._trees = (wallet, *deployment.trees.values())
         self._index: Index | None = None
+        self._lister: Server | None = None  # whose list the index began with
         self._doubted: set[str] = set()
+        self._unproved: set[bytes] = set()  # tasks whose life could not be read to the end
+        self._relist = False
         self._tip: Tip | None = None
         self._headers: dict[int, Header] = {row[0]: Header(*row) for row in journal.headers()}
         self._older: dict[str, int] = {}  # transactions mined before the base of the index
-        self._compared: int | None = None  # height at which an explorer was last held against the index
+        self._compared: int | None = None  # height at which other finders were last held against the index
+        self._odd: set[str] = set()  # ids of boxes that were looked up in vain
+        self.heights: dict[str, int] = {}
+        """How far other finders have come, by their own word."""
 
     # -- following
 
@@ -79,32 +101,42 @@ class Follower(ChainView):
         """Bring everything up to the tip that the node shows. SourceError when the node is behind, DeepForkError as said above."""
         tip = await self.tip()
         path = await self._path(tip)
-        if self._index is None or not await self._advance(self._index, path, tip) or self._wrong(self._index):
-            self._index = await self._list(tip)
+        self._ours = frozenset(self._wanted())
+        if self._index is None or self._relist or not await self._advance(self._index, path, tip) or self._wrong():
+            self._index = await self._list(tip, path)
+            self._relist = False
             self._older.clear()
             self._compared = None
         self._keep(path)
         self._tip = tip
+        await self._prove_more(self._index)
         return tip
 
     def accept_fork(self) -> None:
         """Forget the headers of the chain that we were on: the next `sync` takes what the node shows."""
         self._headers.clear()
 
+    def relist(self) -> None:
+        """List everything anew at the next `sync`: what is of use to us has changed."""
+        self._relist = True
+
     def doubt(self, box_id: str) -> None:
         """The node does not have this box: if it is not gone at the next `sync` either, everything is listed anew."""
         self._doubted.add(box_id)
 
-    def _wrong(self, index: Index) -> bool:
+    def is_unproved(self, task_id: bytes) -> bool:
+        return task_id in self._unproved
+
+    def _wrong(self) -> bool:
         doubted, self._doubted = self._doubted, set()
-        shown = (index.box(box_id) for box_id in doubted)
+        shown = (self._index.box(box_id) for box_id in doubted) if self._index is not None else ()
         return any(sighting is not None and sighting.spent_by is None for sighting in shown)
 
     async def _path(self, tip: Tip) -> list[Header]:
         """The headers between the newest one that we know and the tip, oldest first."""
         path: list[Header] = []
-        near = {header.id: header for header in map(header_of, tip.headers)}
-        header = header_of(tip.headers[0])
+        near = {head.id: header_of(head) for head in tip.heads}
+        header = header_of(tip.heads[0])
         lowest = max(1, min(self._headers, default=header.height - HISTORY))
         while self._headers.get(header.height) != header:
             path.append(header)
@@ -127,8 +159,9 @@ class Follower(ChainView):
         """Follow the node along `path`; False when the index cannot, and has to be made anew."""
         fork = path[0].height - 1 if path else tip.height
         if not path and fork < index.tip.height:
-            raise self.node.demote(f"it went back from height {index.tip.height} to {fork}")
-        stale = index.tip.height - index.base.height >= HISTORY
+            # On its way to another branch a node shows an older block for a while; one that is simply behind is asked again, too.
+            raise MovedError(f"{self.node.url} went back from height {index.tip.height} to {fork}")
+        stale = index.tip.height - index.listed_at >= HISTORY
         if stale or fork < index.base.height or len(path) > CATCH_UP:
             return False
         # All blocks are here before the first is undone: an error on the way leaves the index as it was.
@@ -153,94 +186,241 @@ class Follower(ChainView):
 
     # -- the first listing
 
-    async def _list(self, tip: Tip) -> Index:
-        """Everything of the market as the node's index shows it at the tip."""
-        if await self.node.indexed() < tip.height:
-            raise MovedError(f"{self.node.url}: its index is not at height {tip.height} yet")
-        listed = [sighting for tree in self._listed_trees for sighting in await self.node.unspent_by_tree(tree)]
-        tasks = set(self._wanted())
-        for bond in self._typed(Bond, (sighting.box for sighting in listed)):
-            if bond.content.node == self._wallet[3:]:
-                tasks.update(bond.content.open_ids)
-        listed += await self._lives(tasks)
+    async def _list(self, tip: Tip, path: list[Header]) -> Index:
+        """Everything of the market as the first finder shows it that is borne out, brought up to the tip block by block."""
+        headers = {**self._headers, **{header.height: header for header in path}}
+        errors: list[SourceError] = []
+        for finder in await self.sources.finders():
+            for server in finder.ranked(finder.about):
+                try:
+                    index = await self._list_by(finder, server, tip, headers)
+                except SourceError as error:
+                    errors.append(error)
+                    log.info("not listed", by=server.url, error=one_line(error))
+                    continue
+                self._lister = server
+                log.info("listed", height=tip.height, by=server.url, set_aside=sum(index.set_aside.values()))
+                return index
+        raise next((error for error in errors if isinstance(error, MovedError)), errors[0])
+
+    async def _list_by(self, finder: Finder, server: Server, tip: Tip, headers: Mapping[int, Header]) -> Index:
+        listing = await finder.listing_of(server, self._listed_trees)
+        base = headers.get(listing.height)
+        if base is None or listing.height > tip.height or listing.block not in (None, base.id.hex()):
+            raise MovedError(f"{server.url} is at a block of height {listing.height} that the node does not show")
+        if tip.height - base.height > CATCH_UP:
+            finder.no_use(server, f"it is at height {listing.height}, the chain is at {tip.height}")
+        taken, odd, _ = await self._resolved(listing)
+        listed: list[Sighting | Odd] = [*listing.found, *taken, *listing.odd, *odd]
+        mine = [
+            bond for bond in self._typed(Bond, (s.box for s in listing.found)) if bond.content.node == self._wallet[3:]
+        ]
+        self._ours |= {task_id for bond in mine for task_id in bond.content.open_ids}
+        self._unproved.clear()
+        lives = await self._lives(self._ours)
+        blocks = [
+            await self.node.block(headers[h].id.hex(), self._trees) for h in range(base.height + 1, tip.height + 1)
+        ]
         if (await self.node.info()).header_id != tip.info.header_id:
             raise MovedError(f"{self.node.url} went on while it was read")
-        index = Index(self.deployment, self._wallet, header_of(tip.headers[0]), listed)
-        await self._confirm(index)
-        log.info("listed", height=tip.height, escrows=len(index.unspent(self.deployment.trees[Guard.TASK])))
+        index = Index(
+            self.deployment, self._wallet, base, [*listed, *lives], wanted=self._is_wanted, lasting=self._ours_still
+        )
+        for block in blocks:
+            index.apply(block)
+        await self._confirm(index, finder, server)
         return index
 
     @property
     def _listed_trees(self) -> list[bytes]:
         return [self._wallet] + [self.deployment.trees[guard] for guard in (Guard.TASK, Guard.BOND)]
 
-    async def _lives(self, tasks: Collection[bytes]) -> list[Sighting]:
-        """All boxes of tasks, by the node's index: on these depends what we do, and when we call it over."""
+    async def _lives(self, tasks: Iterable[bytes]) -> list[Sighting]:
+        """All boxes of tasks, proved: on these depends what we do, and when we call it over. What cannot be read now is read later."""
         gate = asyncio.Semaphore(AT_ONCE)
 
         async def life(task_id: bytes) -> list[Sighting]:
             async with gate:
-                escrow = await self.node.found(task_id.hex())
-                return await self.node.by_token(task_id) + ([escrow] if escrow else [])
+                try:
+                    return await self.sources.life(task_id)
+                except UnprovedError as error:
+                    self._unproved.add(task_id)
+                    log.warning("a task's life cannot be read", task=task_id.hex(), error=one_line(error))
+                    return []
 
-        found = [sighting for life in await asyncio.gather(*map(life, tasks)) for sighting in life]
-        blocks = {at: await self.node.header_at(at) for at in {sighting.height for sighting in found} if at is not None}
-        return [replace(s, block=bytes.fromhex(block)) for s in found if s.height and (block := blocks[s.height])]
+        return [sighting for life in await asyncio.gather(*map(life, tasks)) for sighting in life]
 
-    async def _confirm(self, index: Index) -> None:
-        """What we could spend must be there: an index is made beside the chain, and may be wrong about it."""
-        own = [bond.box for bond in index.typed(Bond) if bond.content.node == self._wallet[3:]]
-        for box in own + index.unspent(self._wallet):
-            if await self.node.box(str(box.box_id)) is None:
-                raise MovedError(f"{self.node.url}: its index lists box {box.box_id}, which is not unspent")
+    async def _prove_more(self, index: Index) -> None:
+        """Read what could not be read when everything was listed."""
+        again, self._unproved = self._unproved, set()
+        for sighting in await self._lives(again):
+            index.add(sighting)
 
-    # -- explorers
+    async def _confirm(self, index: Index, finder: Finder, server: Server) -> None:
+        """What we are about to spend must be there: a list is made beside the chain, and may be wrong about it."""
+        own = [bond.id for bond in index.typed(Bond) if bond.content.node == self._wallet[3:]]
+        largest = sorted(index.unspent(self._wallet), key=lambda box: -box.value)[:CONFIRMED]
+        for box_id in own + [box.id for box in largest]:
+            if await self.node.unspent(box_id) is None:
+                finder.no_use(server, f"it lists box {box_id}, which is not unspent")
+
+    # -- what is kept
+
+    def _is_wanted(self, on: On[Content], height: int | None) -> bool:
+        """Whether a box of the market is worth its memory: bonds are, and what is ours; an escrow is if we may ever take it."""
+        match on.content:
+            case TaskEscrow():
+                return on.raw_id in self._ours or self._may_be_taken(on, height or 0)
+            case ClaimedTask(node=node, client=client) | Rating(node=node, client=client):
+                return self._wallet[3:] in (node, client) or self._is_of_ours(on)
+            case Receipt(node=node) | FailureReceipt(node=node):
+                return node == self._wallet[3:] or self._is_of_ours(on)
+        return True
+
+    def _may_be_taken(self, on: On[Any], height: int) -> bool:
+        if self.screen is None:
+            return True
+        decline = self.screen(on, (height if self._tip is None else self._tip.height) + 1)
+        if decline is not None and len(self.turned_down) < MOST_TURNED_DOWN:
+            self.turned_down[on.raw_id] = (decline, on.content.claim_deadline)
+        return decline is None
+
+    def _is_of_ours(self, on: On[Any]) -> bool:
+        return bool(on.tokens) and on.tokens[0][0] in self._ours
+
+    def _ours_still(self, task_id: bytes) -> bool:
+        return task_id in self._ours
+
+    @property
+    def set_aside(self) -> Mapping[str, int]:
+        """Boxes under our scripts that are of no use, by script and what is odd about them."""
+        return Counter() if self._index is None else self._index.set_aside
+
+    # -- other finders
 
     async def compare(self) -> None:
-        """Hold what is known against an explorer, when it is time and one may answer. SourceError when it does not.
+        """Hold what is known against every other finder, when it is time. SourceError when one could not be read.
 
-        What it shows beside, and the node confirms, is taken in. One that hides boxes or shows what is spent is demoted, and the next
-        one is asked.
+        What it shows beside, and a node confirms, is taken in. One that hides boxes or shows what is spent is named and asked last.
         """
         height = self._known.tip.height
-        due = self._compared is None or height >= self._compared + COMPARE_EVERY
-        while due and self.explorer.rested:
-            due = not await self._agrees()
+        if self._compared is not None and height < self._compared + COMPARE_EVERY:
+            return
+        errors: list[SourceError] = []
+        asked = False
+        for finder, server in await self._others():
+            asked = True
+            try:
+                await self._agrees(finder, server)
+            except SourceError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        if asked or all(not finder.servers for finder in await self.sources.finders()):
             self._compared = height
 
-    async def _agrees(self) -> bool:
-        """Whether the explorer that is asked first shows what is known now; blocks may come meanwhile."""
-        index, state = self._known, await self.explorer.state()
-        at = self._headers.get(state.height)
-        if at is None or at.id.hex() != state.block:
-            raise self.explorer.blame(
-                f"it is at block {state.block} of height {state.height}, which the node does not show"
-            )
+    async def _others(self) -> list[tuple[Finder, Server]]:
+        """Every server that lists boxes, but for the one that the index began with and those that rest."""
+        return [
+            (finder, server)
+            for finder in await self.sources.finders()
+            for server in finder.ranked(finder.about)
+            if server is not self._lister and not server.rests_for(finder.about)
+        ]
+
+    async def _agrees(self, finder: Finder, server: Server) -> None:
+        """Hold one server's lists against what is known now; blocks may come meanwhile."""
+        index = self._known
         known = {tree: _heights(index, tree) for tree in self._listed_trees}
-        wrong: list[str] = []
-        for tree, heights in known.items():
-            shown, others = await self.explorer.unspent_but(tree, heights)
-            wrong += [f"it hides box {key}" for key, h in heights.items() if key not in shown and h <= state.height]
-            for sighting in others:
-                wrong += await self._judged(index, sighting, state.height)
-        if await self.explorer.state() != state:
-            raise MovedError(f"{self.explorer.url} went on while it was read")
+        kept = {key for heights in known.values() for key in heights}
+        listing = await finder.listing_of(server, self._listed_trees, kept | self._odd)
+        self.heights[server.url] = listing.height
+        at = self._headers.get(listing.height)
+        if at is None or listing.block not in (None, at.id.hex()):
+            finder.no_use(server, f"it is at a block of height {listing.height} which the node does not show")
+        shown = listing.ids
+        wrong = [
+            f"it hides box {key}"
+            for heights in known.values()
+            for key, height in heights.items()
+            if key not in shown and height <= listing.height and self._still(index, key)
+        ]
+        taken, odd, told_wrongly = await self._resolved(listing)
+        for sighting in listing.found:
+            wrong += await self._judged(index, sighting, listing.height)
+        self._take_in(index, server, [*taken, *odd, *listing.odd])
+        wrong += told_wrongly
         if wrong:
-            lie = self.explorer.demote(f"{wrong[0]}, and {len(wrong) - 1} others")
-            log.warning("an explorer is wrong", error=str(lie))
-        return not wrong
+            server.lied(f"{wrong[0]}, and {len(wrong) - 1} others")
+            log.warning("a source is wrong", source=server.url, error=wrong[0])
+
+    def _still(self, index: Index, key: str) -> bool:
+        """Whether a box that was known when a list was asked for has not been spent while it came."""
+        sighting = index.box(key)
+        return sighting is not None and sighting.spent_by is None
+
+    def _take_in(self, index: Index, server: Server, found: Iterable[Sighting | Odd]) -> None:
+        for each in found:
+            if isinstance(each, Odd):
+                if each.id not in self._odd and len(self._odd) < MOST_ODD:
+                    self._odd.add(each.id)
+                    index.add(each)
+            elif index is self._index and index.box(each.box.id) is None:
+                index.add(each)
+                if index.box(each.box.id) is not None:
+                    log.warning("a source knows a box that was not listed", box=each.box.id, source=server.url)
 
     async def _judged(self, index: Index, sighting: Sighting, height: int) -> list[str]:
-        """Take in a box that an explorer at a height shows and the index lacked, or say why not; nothing where it was spent since."""
-        box_id = str(sighting.box.box_id)
-        if await self.node.box(box_id) is not None:
-            if index is self._index and index.box(box_id) is None:
-                log.warning("an explorer knows a box that the node's index lacks", box=box_id)
-                index.add(sighting)
+        """Take in a box that a finder at a height shows and the index lacked, or say why not; nothing where it was spent since."""
+        box_id = sighting.box.id
+        if await self.node.unspent(box_id) is not None:
+            self._take_in(index, self.node.servers[0], [sighting])
             return []
-        fate = await self.node.fate(box_id)
-        spent = await self.node.mined_at(fate.spent_by) if fate and fate.spent_by else None
-        return [] if spent and spent[0] > height else [f"it lists box {box_id}, which the node does not have"]
+        try:
+            spending = await self.sources.spending(box_id)
+        except UnprovedError:
+            spending = None
+        since = spending is not None and spending.height > height
+        return [] if since else [f"it lists box {box_id}, which the node does not have"]
+
+    async def _resolved(self, listing: Listing) -> tuple[list[Sighting], list[Odd], list[str]]:
+        """What a node shows of the boxes that a finder could not show: those of use, odd ones, and sentences about the finder's faults."""
+        taken, odd, wrong = list[Sighting](), list[Odd](), list[str]()
+        for box_id, tree in listing.doubtful:
+            if box_id in self._odd:
+                continue
+            if len(odd) + len(taken) + len(wrong) >= MOST_RESOLVED:
+                odd.append(Odd(box_id, tree, "not shown as it is"))
+                continue
+            found = await self.node.unspent(box_id)
+            if isinstance(found, Odd):
+                odd.append(found)
+            elif found is None:
+                wrong.append(f"it lists box {box_id}, which the node does not have")
+            else:
+                taken.append(Sighting(found, None, None, None))
+                wrong.append(f"it shows box {box_id} otherwise than it is")
+        return taken, odd, wrong
+
+    # -- standing still
+
+    def standstill(self, now: float, seconds_per_block: float) -> str:
+        """Why the chain that we see is not the one that goes on, `now` being seconds since 1970; empty where nothing says so."""
+        if self._tip is None:
+            return ""
+        info, age = self._tip.info, now - self._tip.heads[0].timestamp / 1000
+        behind = info.headers_height - info.height
+        further = {url: height for url, height in self.heights.items() if height > info.height + FAR}
+        told = "".join(f"; {url} is at {height}" for url, height in sorted(further.items()))
+        if info.peer_height is not None and info.peer_height > info.height:
+            told += f"; a peer of it tells of height {info.peer_height}"
+        if age > STILL * seconds_per_block:
+            return f"{self.node.url} stands still at height {info.height}: its newest block is {age / 60:.0f} minutes old{told}"
+        if behind > FAR:
+            return (
+                f"{self.node.url} has blocks up to height {info.height}, and headers up to {info.headers_height}{told}"
+            )
+        return ""
 
     # -- what is known at the tip of the last `sync`
 
@@ -265,13 +445,17 @@ class Follower(ChainView):
     async def escrow(self, task_id: bytes) -> Sighting | None:
         return self._known.box(task_id.hex())
 
+    async def standing(self, task_id: bytes) -> tuple[Life, Sighting | None]:
+        life = await self.life(task_id)
+        return life, await self.escrow(task_id) if life.claimed is None else None
+
     async def mined_at(self, tx_id: str) -> int | None:
         height = self._known.mined_at(tx_id) or self._older.get(tx_id)
-        if height is None and (mined := await self.node.mined_at(tx_id)) is not None:
-            height = self._older[tx_id] = mined[0]
+        if height is None and (mined := await self.sources.mined_at(tx_id)) is not None:
+            height = self._older[tx_id] = mined
         return height
 
-    async def wallet(self, tree: bytes) -> list[ErgoBox]:
+    async def wallet(self, tree: bytes) -> list[Box]:
         return self._known.unspent(tree)
 
     async def situation(
@@ -295,5 +479,5 @@ class Follower(ChainView):
 
 def _heights(index: Index, tree: bytes) -> dict[str, int]:
     """The unspent boxes under a tree, each with the height of its block."""
-    sightings = (index.box(str(box.box_id)) for box in index.unspent(tree))
-    return {str(s.box.box_id): s.height for s in sightings if s is not None and s.height is not None}
+    sightings = (index.box(box.id) for box in index.unspent(tree))
+    return {s.box.id: s.height for s in sightings if s is not None and s.height is not None}

@@ -9,21 +9,24 @@ reorg took back is walked anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import structlog
-from ergo_lib_python.chain import ErgoBox
 
-from aihd.chain.http import SourceError
+from aihd.chain.finder import TOP
+from aihd.chain.http import LARGE, Ask, LieError, SourceError
+from aihd.chain.node import INDEX
 from aihd.chain.view import ChainView
-from aihd.errors import one_line
+from aihd.core.life import Sighting
+from aihd.protocol.box import Box, ForgedError, box_of_json
 from aihd.protocol.boxes import Bond, Content, Rating, TaskEscrow
 from aihd.protocol.codec import BoxError
 from aihd.protocol.deployment import Guard
 from aihd.protocol.hashes import blake2b256
-from aihd.protocol.trees import address_of, p2pk_tree
+from aihd.protocol.shapes import ShapeError, hexed, hexed_any, listed, mapped, whole
+from aihd.protocol.trees import p2pk_tree
 from aihd.reputation.history import Outcome
 from aihd.store.history import Claimed, Ended, Funding, History, Step
 
@@ -40,17 +43,16 @@ PUBLIC_BOXES: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A confirmed transaction as the node's index shows it: all that it spent, tree and address of the first of these, and those boxes
-    that stand under our guards.
+    """A confirmed transaction as the node's index shows it: all that it spent, the script of the first of these, and those boxes that
+    stand under our guards.
     """
 
     height: int
     block: bytes
     spent: tuple[str, ...]
     tree: bytes
-    address: str
-    inputs: tuple[ErgoBox, ...]
-    outputs: tuple[ErgoBox, ...]
+    inputs: tuple[Box, ...]
+    outputs: tuple[Box, ...]
 
 
 class HistoryReader:
@@ -58,11 +60,10 @@ class HistoryReader:
 
     def __init__(self, view: ChainView, store: History) -> None:
         self._node = view.node
-        self._prefix = view.prefix
         self._deployment = view.deployment
         self._store = store
         self._funded = 0  # number of the last ended task whose parties' funding is known
-        self._trees = {tree.hex() for tree in view.deployment.trees.values()}
+        self._trees = {tree.hex(): tree for tree in view.deployment.trees.values()}
 
     async def take_back(self) -> int | None:
         """Take back what is no longer on the chain; the height above which everything went, None when nothing had to.
@@ -109,30 +110,29 @@ class HistoryReader:
 
     async def _first(self) -> Step:
         """The minting of the bond tokens, which made the first minter box."""
-        token: Any = await self._ask(f"/blockchain/token/byId/{self._deployment.bond_token.hex()}")
-        box: Any = await self._ask(f"/blockchain/box/byId/{token['boxId']}")
-        seen = await self._transaction(box["transactionId"])
+        issued = await self._node.issued(self._deployment.bond_token)
+        seen = await self._transaction((await self._box(issued.box_id if issued else "")).box.transaction_id)
         return Step(seen.height, seen.block, None, _ids(self._moving(seen.outputs)))
 
     async def _step(self, box_id: str) -> Step | None:
         """What spent a minter or bond, or None when nothing did."""
-        box: Any = await self._ask(f"/blockchain/box/byId/{box_id}")
-        if box["spentTransactionId"] is None:
+        spent_by = (await self._box(box_id)).spent_by
+        if spent_by is None:
             return None
-        seen = await self._transaction(box["spentTransactionId"])
+        seen = await self._transaction(spent_by)
         if box_id not in seen.spent:
             raise SourceError(f"{self._node.url}: box {box_id} is not spent by the transaction that it names")
         made = _ids(self._moving(seen.outputs))
         return Step(seen.height, seen.block, bytes.fromhex(box_id), made, self._event(seen))
 
-    def _moving(self, boxes: Iterable[ErgoBox]) -> list[ErgoBox]:
+    def _moving(self, boxes: Iterable[Box]) -> list[Box]:
         """Minter and bonds among boxes: what holds a bond token under its guard."""
         token = self._deployment.bond_token
         guards = (Guard.MINTER, Guard.BOND)
         return [
             box
             for box in boxes
-            if self._deployment.guard_of(box) in guards and any(bytes(held.token_id) == token for held in box.tokens)
+            if self._deployment.guard_of(box) in guards and any(held == token for held, _ in box.tokens)
         ]
 
     def _event(self, seen: Seen) -> Claimed | Ended | None:
@@ -147,21 +147,21 @@ class HistoryReader:
             return self._claimed(first, after.node)
         return self._ended(left.pop(), first, seen.outputs) if left else None
 
-    def _bond(self, boxes: Iterable[ErgoBox]) -> Bond | None:
+    def _bond(self, boxes: Iterable[Box]) -> Bond | None:
         """The bond among boxes; None for one whose owner is not a lone key."""
         for box in self._moving(boxes):
             if self._deployment.guard_of(box) is Guard.BOND:
                 return self._read(Bond, box)
         return None
 
-    def _claimed(self, first: ErgoBox, node: bytes) -> Claimed | None:
+    def _claimed(self, first: Box, node: bytes) -> Claimed | None:
         """A bond may claim from any box that looks like a task (ergoscript/bond.es); only an escrow has a client."""
         terms = self._read(TaskEscrow, first)
         if terms is None:
             return None
-        return Claimed(bytes(first.box_id), terms.service_hash, terms.client, node, terms.payment)
+        return Claimed(first.raw_id, terms.service_hash, terms.client, node, terms.payment)
 
-    def _ended(self, task: bytes, first: ErgoBox, outputs: Iterable[ErgoBox]) -> Ended | None:
+    def _ended(self, task: bytes, first: Box, outputs: Iterable[Box]) -> Ended | None:
         if self._deployment.guard_of(first) is Guard.CLAIMED:
             failed = any(self._deployment.guard_of(box) is Guard.FAILURE for box in outputs)
             return Ended(task, Outcome.FAILED if failed else Outcome.TIMED_OUT)
@@ -171,7 +171,7 @@ class HistoryReader:
         committed = (bool(marks.client_commitment), bool(marks.node_commitment))
         return Ended(task, Outcome.COMPLETED, marks.client_mark, marks.node_mark, *committed)
 
-    def _read(self, content: type[C], box: ErgoBox) -> C | None:
+    def _read(self, content: type[C], box: Box) -> C | None:
         """None where a party put something unreadable in: that must not keep anybody from reading on."""
         try:
             return self._deployment.read(content, box).content
@@ -182,56 +182,50 @@ class HistoryReader:
 
     async def _funding(self, key: bytes) -> Funding:
         """Where the first money of a key came from: the script of the first input of the transaction that made its first box."""
-        box = await self._oldest(address_of(p2pk_tree(key), self._prefix), 1)
-        if box is None:
+        oldest = await self._node.oldest(p2pk_tree(key), 1)
+        if oldest is None:
             return Funding(key, key, 0, public=False)  # it never had any: whoever it is, it is by itself
-        seen = await self._transaction(box["transactionId"])
-        busy = await self._oldest(seen.address, PUBLIC_BOXES)
-        public = busy is not None and busy["inclusionHeight"] <= seen.height
+        seen = await self._transaction(oldest[1])
+        busy = await self._node.oldest(seen.tree, PUBLIC_BOXES)
+        public = busy is not None and busy[0] <= seen.height
         return Funding(key, name_of(seen.tree), seen.height, public)
-
-    async def _oldest(self, address: str, number: int) -> Any:
-        """The `number`-th box of an address, counted from its first; None when it had fewer. Lists are newest first."""
-        path = f"/blockchain/box/byAddress/{address}"
-        page: Any = await self._ask(path, limit=1)
-        total = page["total"]
-        while total >= number:
-            page = await self._ask(path, offset=total - number, limit=1)
-            if page["total"] == total:
-                return page["items"][0]
-            total = page["total"]  # a block came between the two answers
-        return None
 
     # -- the node
 
+    async def _box(self, box_id: str) -> Sighting:
+        found = await self._node.found(box_id, self._trees.values())
+        if not isinstance(found, Sighting):
+            raise SourceError(f"{self._node.url} does not show box {box_id} (yet)")
+        return found
+
     async def _transaction(self, tx_id: str) -> Seen:
-        def parse(raw: Any) -> Seen:
-            return Seen(
-                raw["inclusionHeight"],
-                bytes.fromhex(raw["blockId"]),
-                tuple(box["boxId"] for box in raw["inputs"]),
-                bytes.fromhex(raw["inputs"][0]["ergoTree"]),
-                raw["inputs"][0]["address"],
-                self._ours(raw["inputs"]),
-                self._ours(raw["outputs"]),
-            )
-
-        return await self._ask(f"/blockchain/transaction/byId/{tx_id}", parse)
-
-    def _ours(self, boxes: Iterable[Any]) -> tuple[ErgoBox, ...]:
-        # Only what is ours is parsed: other people's boxes may be of kinds that the library does not know.
-        return tuple(ErgoBox.from_json(box) for box in boxes if box["ergoTree"] in self._trees)
-
-    async def _ask(self, path: str, parse: Callable[[Any], T] = lambda raw: raw, **params: int) -> T:
-        try:
-            found = await self._node.get_as(path, parse, **params)
-        except ValueError as error:
-            raise SourceError(
-                f"{self._node.url} shows a box that is not what it says: {one_line(error, 120)}"
-            ) from None
+        path = f"/blockchain/transaction/byId/{tx_id}"
+        found = await self._node.anywhere(Ask(path=path, parse=self._seen, about=INDEX, most=LARGE))
         if found is None:
             raise SourceError(f"{self._node.url}{path[:100]}: not there (yet)")
         return found
+
+    def _seen(self, raw: Any) -> Seen:
+        fields = mapped(raw)
+        inputs, outputs = ([mapped(item) for item in listed(fields, name)] for name in ("inputs", "outputs"))
+        if not inputs:
+            raise ShapeError("a transaction spends nothing")
+        return Seen(
+            whole(fields, "inclusionHeight", 0, TOP),
+            hexed(fields, "blockId", 32),
+            tuple(hexed(box, "boxId", 32).hex() for box in inputs),
+            hexed_any(inputs[0], "ergoTree"),
+            self._of_market(inputs),
+            self._of_market(outputs),
+        )
+
+    def _of_market(self, boxes: Iterable[Mapping[str, Any]]) -> tuple[Box, ...]:
+        """Those under our guards that can be used: others may be of kinds that nobody knows."""
+        try:
+            found = [box_of_json(box, self._trees.values()) for box in boxes if box.get("ergoTree") in self._trees]
+        except ForgedError as error:
+            raise LieError(f"the index shows a box that is not what it says: {error}") from None
+        return tuple(box for box in found if isinstance(box, Box))
 
 
 def name_of(tree: bytes) -> bytes:
@@ -239,8 +233,8 @@ def name_of(tree: bytes) -> bytes:
     return tree[3:] if tree == p2pk_tree(tree[3:]) else blake2b256(tree)
 
 
-def _ids(boxes: Iterable[ErgoBox]) -> tuple[bytes, ...]:
-    return tuple(bytes(box.box_id) for box in boxes)
+def _ids(boxes: Iterable[Box]) -> tuple[bytes, ...]:
+    return tuple(box.raw_id for box in boxes)
 
 
 async def _all(work: Callable[[U], Awaitable[T]], items: Iterable[U]) -> list[T]:

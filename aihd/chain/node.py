@@ -1,42 +1,76 @@
-"""A node's REST API: what confirms a box, gives scripts their context, and judges a transaction."""
+"""A node's REST API: what confirms a box, gives scripts their context, and judges a transaction.
+
+Nothing that a node says is taken on its word where its own bytes can prove it: headers by their work and their links, blocks by their
+header's root, boxes by their ids. What is left to believe is absence, and of that another server is asked.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from ergo_lib_python.chain import ErgoBox
+import aiohttp
+import stamina
 from ergo_lib_python.transaction import Transaction
 
-from aihd.chain.http import JsonSource, LieError, SourceError
-from aihd.core.index import Block, Header, Mined
+from aihd.chain.finder import TOP, Issued, Listing, boxes_of, check_tree, issued_of, spender_of
+from aihd.chain.http import (
+    BLOCK,
+    LARGE,
+    Ask,
+    JsonSource,
+    LieError,
+    MissingError,
+    Server,
+    SourceError,
+    UnfitError,
+    is_passing,
+)
+from aihd.core.index import Block, Header
 from aihd.core.life import Sighting
 from aihd.errors import one_line
+from aihd.protocol.blocks import transactions_of_json
+from aihd.protocol.box import Box, ForgedError, Odd, box_of_json
 from aihd.protocol.context import HEADERS
+from aihd.protocol.headers import Head, WorkError, head_of_json
+from aihd.protocol.shapes import ShapeError, hexed, mapped, optional_whole, sequence, text, whole
+
+T = TypeVar("T")
+
+INDEX: Final = "the index"
+INDEX_PAGE: Final = 250  # boxes in one answer of the index
+REMEMBERED: Final = 2_000
+"""Proved headers that are kept, a kilobyte each: more than a look at the chain goes back."""
+AHEAD: Final = 64
+"""Headers that may run ahead of the newest full block and still be asked for together with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeInfo:
-    """A node's view of the chain. `height` is that of its newest full block."""
+    """A node's view of the chain. `height` is that of its newest full block, `header_id` its id; `headers_height` is that of its newest
+    header, `peer_height` the highest that a peer of it has told (None: not told).
+    """
 
     height: int
     header_id: str
     genesis_id: str
     network: str
-    parameters: Mapping[str, Any]
+    parameters: Mapping[str, Any] = field(repr=False)
     indexed: bool
-    score: int  # work in the chain up to that block: the most is the best
+    headers_height: int
+    peer_height: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """Height of the block that holds a box, and the id of the transaction that spent it."""
+class Look:
+    """What one node shows as the newest full block, with the proved headers down from it, newest first."""
 
-    height: int
-    spent_by: str | None
+    server: Server
+    info: NodeInfo
+    heads: tuple[Head, ...]
 
 
 class Answer(StrEnum):
@@ -50,8 +84,6 @@ class Answer(StrEnum):
     REFUSED = "refused"
     UNKNOWN = "unknown"  # no verdict: it may or may not have arrived
 
-
-INDEX_PAGE: Final = 1000  # boxes in one answer of the index; a node gives up to 16384
 
 # Texts change between versions, so parts of them are matched; the first hit counts. What stands here was heard from nodes of version 6.0.4.
 _ANSWERS: Final = (
@@ -92,15 +124,9 @@ class Submitted:
     detail: str = ""
 
 
-def header_of(raw: Mapping[str, Any]) -> Header:
-    """A header from node JSON."""
-    return Header(raw["height"], bytes.fromhex(raw["id"]), bytes.fromhex(raw["parentId"]))
-
-
-def _mined(raw: Mapping[str, Any], trees: Collection[str]) -> Mined:
-    # Only what is ours is parsed: other people's boxes may be of kinds that the library does not know.
-    outputs = tuple(ErgoBox.from_json(box) for box in raw["outputs"] if box["ergoTree"] in trees)
-    return Mined(raw["id"], tuple(spent["boxId"] for spent in raw["inputs"]), outputs)
+def header_of(head: Head) -> Header:
+    """A proved header's place in the chain."""
+    return Header(head.height, head.id, head.parent)
 
 
 def classify(detail: str) -> Answer:
@@ -111,128 +137,323 @@ def classify(detail: str) -> Answer:
 class Node(JsonSource):
     """One node, or several that are asked for each other."""
 
+    kind = "node"
+    about = INDEX
+
+    def __init__(self, session: aiohttp.ClientSession, urls: Sequence[str], *, least_difficulty: int = 1) -> None:
+        """`least_difficulty`: below which no header of this network can be."""
+        super().__init__(session, urls)
+        self._least = least_difficulty
+        self._proved: dict[bytes, Head] = {}
+        self._infos: dict[str, NodeInfo] = {}  # by server, as of the last look
+
+    def able(self, server: Server, about: str) -> bool:
+        """A node without the extra index is not asked about what only that knows."""
+        info = self._infos.get(server.url)
+        return about != INDEX or info is None or info.indexed
+
+    @property
+    def indexed(self) -> bool:
+        """Whether one of the nodes has the extra index, as of the last look."""
+        return any(info.indexed for info in self._infos.values())
+
+    @property
+    def looked(self) -> bool:
+        """Whether any of the nodes has been looked at."""
+        return bool(self._infos)
+
+    def info_of(self, server: Server) -> NodeInfo | None:
+        """What a server showed when it was last looked at."""
+        return self._infos.get(server.url)
+
+    # -- the tip
+
     async def info(self) -> NodeInfo:
-        """The best of what the nodes show, which is asked first from now on; SourceError while none has a full block."""
-        return await self.survey("/info", self._info, lambda info: info.score)
+        """The best of what the nodes show (see `look`)."""
+        return (await self.look()).info
 
-    def _info(self, raw: Any) -> NodeInfo:
-        if raw.get("fullHeight") is None:
-            raise SourceError(f"{self.url} has no full block yet", 503)
-        return NodeInfo(
-            raw["fullHeight"],
-            raw["bestFullHeaderId"],
-            raw["genesisBlockId"],
-            raw["network"],
-            raw["parameters"],
-            bool(raw.get("isExplorer")),
-            int(raw["fullBlocksScore"]),
-        )
+    @stamina.retry(on=is_passing, attempts=3, timeout=10, wait_initial=0.2, wait_max=2)
+    async def look(self) -> Look:
+        """The newest full block of the node whose headers prove most work; that node is asked first from now on.
 
-    async def last_headers(self, count: int = HEADERS) -> list[dict[str, Any]]:
-        """Node JSON, newest first."""
-        headers: list[dict[str, Any]] = await self.get(f"/blocks/lastHeaders/{count}")
-        return list(reversed(headers))
+        SourceError while no node has a full block and its headers.
+        """
+        ask = Ask(path="/info", parse=_info, about="the tip", patience=5.0)
+        looks: list[Look] = []
+        errors: list[SourceError] = []
+        for server, info in await self.each(ask):
+            self._infos[server.url] = info
+            try:
+                looks.append(Look(server, info, await self._heads(server, info)))
+            except SourceError as error:
+                errors.append(error)
+        if not looks:
+            raise errors[0]
+        best = looks[0]
+        for other in looks[1:]:
+            best = other if _has_more_work(other.heads, best.heads) else best
+        self._best = best.server
+        return best
 
-    async def box(self, box_id: str) -> ErgoBox | None:
-        """A confirmed unspent box; None when it is spent or unknown."""
-        raw = await self.get(f"/utxo/byId/{box_id}")
-        return ErgoBox.from_json(raw) if raw else None
+    async def _heads(self, server: Server, info: NodeInfo) -> tuple[Head, ...]:
+        """The newest headers down from the full tip. Others may run ahead of it, or be on their way to another branch."""
+        shown: dict[str, Any] | None = None
+        heads: list[Head] = []
+        wanted = bytes.fromhex(info.header_id)
+        while len(heads) < HEADERS and not (heads and heads[-1].height == 1):
+            head = self._proved.get(wanted)
+            if head is None:
+                if shown is None:
+                    shown = await self._newest(server, info)
+                head = await self._head(server, wanted, shown)
+            if head.height != info.height - len(heads):
+                error = LieError(f"{server.url} says that block {head.id.hex()} has height {info.height - len(heads)}")
+                server.lied(one_line(error))
+                raise error
+            heads.append(head)
+            wanted = head.parent
+        return tuple(heads)
 
-    async def block(self, header_id: str, trees: Collection[str]) -> Block:
-        """A block, with the outputs that stand under one of `trees` (hex); SourceError when the node does not have it."""
+    async def _newest(self, server: Server, info: NodeInfo) -> dict[str, Any]:
+        """A node's newest headers as it shows them, by id."""
+        ahead = min(AHEAD, max(0, info.headers_height - info.height))
+        path = f"/blocks/lastHeaders/{HEADERS + ahead}"
+        shown = await self.of(server, Ask(path=path, parse=sequence, about="headers"))
+        return {raw["id"]: raw for raw in shown or () if isinstance(raw, dict) and isinstance(raw.get("id"), str)}
 
-        def parse(raw: Any) -> Block:
-            header = header_of(raw["header"])
-            if header.id.hex() != header_id:
-                raise LieError(f"{self.url} answers with block {header.id.hex()} when asked for {header_id}")
-            return Block(header, tuple(_mined(tx, trees) for tx in raw["blockTransactions"]["transactions"]))
+    async def _head(self, server: Server, header_id: bytes, shown: Mapping[str, Any]) -> Head:
+        raw = shown.get(header_id.hex())
+        if raw is not None:
+            try:
+                return self._prove(server, raw)
+            except LieError as error:
+                server.lied(one_line(error))
+                raise
+            except ShapeError as error:
+                server.is_unfit("headers", one_line(error))
+                raise UnfitError(f"{server.url} shows a header in another shape: {one_line(error)}", 200) from None
+        path = f"/blocks/{header_id.hex()}/header"
+        head = await self.of(server, Ask(path=path, parse=lambda raw: self._prove(server, raw), about="headers"))
+        if head is None or head.id != header_id:
+            raise SourceError(f"{server.url} does not show header {header_id.hex()}")
+        return head
 
+    def _prove(self, server: Server, raw: Any) -> Head:
+        known = self._proved.get(hexed(mapped(raw), "id", 32))
+        if known is not None:
+            return known
         try:
-            found = await self.get_as(f"/blocks/{header_id}", parse)
-        except ValueError as error:
-            raise SourceError(f"{self.url} shows a box that is not what it says: {one_line(error, 120)}") from None
-        if found is None:
-            raise SourceError(f"{self.url} does not have block {header_id}")
-        return found
+            head = head_of_json(raw, self._least)
+        except WorkError as error:
+            raise LieError(f"{server.url}: {error}") from None
+        while len(self._proved) >= REMEMBERED:
+            self._proved.pop(next(iter(self._proved)))
+        self._proved[head.id] = head
+        return head
+
+    async def last_headers(self, count: int = HEADERS) -> list[Mapping[str, Any]]:
+        """The newest headers down from the full tip, newest first, as scripts see them."""
+        return [head.json for head in (await self.look()).heads[:count]]
 
     async def headers(self, above: int, upto: int) -> list[Header]:
         """Headers of the best chain with above < height <= upto, oldest first."""
-        raw = await self.get("/blocks/chainSlice", fromHeight=above, toHeight=upto)
-        # Its bounds are off by one on real nodes, and it never answers with nothing.
-        return [header for header in map(header_of, raw or ()) if above < header.height <= upto]
 
-    async def is_spent_in_mempool(self, box_id: str) -> bool:
-        return bool(await self.get(f"/transactions/unconfirmed/inputs/byBoxId/{box_id}"))
+        async def work(server: Server) -> list[Header]:
+            def parse(raw: Any) -> list[Header]:
+                # Its bounds are off by one on real nodes, and it never answers with nothing.
+                heads = [self._prove(server, item) for item in sequence(raw)[: upto - above + 2]]
+                return [header_of(head) for head in heads if above < head.height <= upto]
 
-    async def in_mempool(self, tx_id: str) -> bool:
-        return bool(await self.get(f"/transactions/unconfirmed/byTransactionId/{tx_id}"))
+            bounds = {"fromHeight": above, "toHeight": upto}
+            ask = Ask(path="/blocks/chainSlice", parse=parse, about="headers", params=bounds, most=LARGE)
+            return await self.of(server, ask) or []
 
-    async def mined_at(self, tx_id: str) -> tuple[int, str] | None:
-        """(height, block id) of a transaction on the best chain."""
-        raw = await self.get(f"/blockchain/transaction/byId/{tx_id}")
-        return (raw["inclusionHeight"], raw["blockId"]) if raw else None
-
-    async def fate(self, box_id: str) -> Fate | None:
-        """What the index knows of a box on the best chain, whatever its script is."""
-        raw = await self.get(f"/blockchain/box/byId/{box_id}")
-        return Fate(raw["inclusionHeight"], raw["spentTransactionId"]) if raw else None
-
-    async def indexed(self) -> int:
-        """Height up to which the node's index, which is built after the blocks, has come."""
-        heights = await self.get("/blockchain/indexedHeight")
-        return int(heights["indexedHeight"])
-
-    async def found(self, box_id: str) -> Sighting | None:
-        """A box on the best chain, spent or not, as the index knows it; its block is not told."""
-        return await self.get_as(f"/blockchain/box/byId/{box_id}", self._sighting)
-
-    async def by_token(self, token_id: bytes) -> list[Sighting]:
-        """Every box on the best chain that holds or held a token, as the index knows them."""
-        return await self._listed("GET", f"/blockchain/box/byTokenId/{token_id.hex()}")
-
-    async def unspent_by_tree(self, tree: bytes) -> list[Sighting]:
-        """Every confirmed unspent box under a tree, as the index knows them."""
-        return await self._listed("POST", "/blockchain/box/unspent/byErgoTree", tree.hex())
-
-    async def _listed(self, method: str, path: str, body: str | None = None) -> list[Sighting]:
-        """All pages of a list of the index, each box once: boxes may move between pages while they are read."""
-
-        def parse(raw: Any) -> list[Sighting]:
-            # Lists of unspent boxes come bare, the others in an object; what a node's own description says is otherwise.
-            return [self._sighting(box) for box in (raw["items"] if isinstance(raw, dict) else raw)]
-
-        found: dict[str, Sighting] = {}
-        offset, size = 0, INDEX_PAGE
-        while size == INDEX_PAGE:
-            page = {"offset": offset, "limit": INDEX_PAGE, "sortDirection": "asc"}
-            sightings = await self._read(method, path, params=page, body=body, parse=parse) or []
-            found.update((str(sighting.box.box_id), sighting) for sighting in sightings)
-            size = len(sightings)
-            offset += size
-        return list(found.values())
-
-    def _sighting(self, raw: dict[str, Any]) -> Sighting:
-        try:
-            box = ErgoBox.from_json(raw)
-        except ValueError as error:
-            raise LieError(f"{self.url} shows a box that is not what it says: {one_line(error, 120)}") from None
-        return Sighting(box, raw["inclusionHeight"], None, raw["spentTransactionId"])
-
-    async def was_taken(self, box_id: str, by_other_than: str) -> bool:
-        """Whether a box that is not among the unspent ones can never be spent by a transaction: another did, or it does not exist.
-
-        False while the node's index does not tell.
-        """
-        fate = await self.fate(box_id)
-        if fate is not None:
-            return fate.spent_by not in (None, by_other_than)
-        heights = await self.get("/blockchain/indexedHeight")
-        return bool(heights["indexedHeight"] >= heights["fullHeight"])
+        return await self.from_one("headers", work)
 
     async def header_at(self, height: int) -> str | None:
         """Id of the best chain's header at a height."""
-        ids = await self.get(f"/blocks/at/{height}")
-        return ids[0] if ids else None
+
+        def parse(raw: Any) -> str | None:
+            ids = sequence(raw)
+            return hexed({"id": ids[0]}, "id", 32).hex() if ids else None
+
+        return await self.ask(Ask(path=f"/blocks/at/{height}", parse=parse, about="headers"))
+
+    # -- blocks and boxes
+
+    async def block(self, header_id: str, trees: Collection[bytes]) -> Block:
+        """A block, proved, with the outputs that stand under one of `trees`; SourceError when no node has it.
+
+        A block with a transaction whose bytes cannot be built again is taken only when no node shows a better one.
+        """
+        wanted = {tree.hex(): tree for tree in trees}
+        second: Block | None = None
+
+        async def work(server: Server) -> Block:
+            nonlocal second
+            ask = Ask(
+                path=f"/blocks/{header_id}",
+                parse=lambda raw: self._block(server, header_id, raw, wanted),
+                about="blocks",
+                most=BLOCK,
+            )
+            found = await self.of(server, ask)
+            if found is None:
+                raise SourceError(f"{server.url} does not have block {header_id}", 404)
+            if not all(tx.proved for tx in found.transactions):
+                second = found
+                raise UnfitError(f"{server.url} shows block {header_id} with transactions of other bytes", 200)
+            return found
+
+        try:
+            return await self.from_one("blocks", work)
+        except SourceError:
+            if second is None:
+                raise
+            return second
+
+    def _block(self, server: Server, header_id: str, raw: Any, trees: Mapping[str, bytes]) -> Block:
+        fields = mapped(raw)
+        head = self._prove(server, fields.get("header"))
+        if head.id.hex() != header_id:
+            raise LieError(f"{server.url} answers with block {head.id.hex()} when asked for {header_id}")
+        try:
+            return Block(header_of(head), transactions_of_json(fields.get("blockTransactions"), head, trees))
+        except (WorkError, ForgedError) as error:
+            raise LieError(f"{server.url}: {error}") from None
+
+    async def box(self, box_id: str) -> Box | None:
+        """A confirmed unspent box that can be used; None when no node that answers has it, or it is odd."""
+        found = await self.unspent(box_id)
+        return found if isinstance(found, Box) else None
+
+    async def unspent(self, box_id: str) -> Box | Odd | None:
+        """A confirmed unspent box; None when no node that answers has it."""
+        return await self._anywhere(f"/utxo/byId/{box_id}", "boxes", lambda server, raw: _box(server, box_id, raw, ()))
+
+    async def is_spent_in_mempool(self, box_id: str) -> bool:
+        return bool(await self._pool(f"inputs/byBoxId/{box_id}"))
+
+    async def in_mempool(self, tx_id: str) -> bool:
+        return bool(await self._pool(f"byTransactionId/{tx_id}"))
+
+    async def _pool(self, path: str) -> bool | None:
+        ask = Ask(path=f"/transactions/unconfirmed/{path}", parse=bool, about="the mempool", most=LARGE)
+        return await self.anywhere(ask)
+
+    # -- the extra index
+
+    async def indexed_height(self, server: Server) -> int:
+        """Height up to which a node's index, which is built after the blocks, has come."""
+        ask = Ask(
+            path="/blockchain/indexedHeight", parse=lambda raw: whole(mapped(raw), "indexedHeight", 0, TOP), about=INDEX
+        )
+        height = await self.of(server, ask)
+        if height is None:
+            raise UnfitError(f"{server.url} has no index", 404)
+        return height
+
+    async def reached(self) -> int:
+        """The height up to which the index has come that is asked first."""
+        return await self.from_one(INDEX, self.indexed_height)
+
+    async def placed(self, tx_id: str) -> tuple[int, str] | None:
+        """(height, block id) of a transaction on the best chain, by the index."""
+        return await self.anywhere(
+            Ask(path=f"/blockchain/transaction/byId/{tx_id}", parse=_placed, about=INDEX, most=LARGE)
+        )
+
+    async def issued(self, token_id: bytes) -> Issued | None:
+        """A token's issue, by the index."""
+        return await self.anywhere(Ask(path=f"/blockchain/token/byId/{token_id.hex()}", parse=issued_of, about=INDEX))
+
+    async def found(self, box_id: str, trees: Collection[bytes] = ()) -> Sighting | Odd | None:
+        """A box on the best chain, spent or not, as the index knows it; its block is not told."""
+
+        def parse(server: Server, raw: Any) -> Sighting | Odd:
+            return _sighting(dict(mapped(raw)), _box(server, box_id, raw, trees))
+
+        return await self._anywhere(f"/blockchain/box/byId/{box_id}", INDEX, parse)
+
+    async def listing(self, trees: Collection[bytes]) -> Listing:
+        """Every confirmed unspent box under some scripts, by the index of one node, as of one block."""
+        return await self.from_one(INDEX, lambda server: self.listing_of(server, trees))
+
+    async def listing_of(self, server: Server, trees: Collection[bytes], known: Collection[str] = ()) -> Listing:
+        """As `listing`, by this server; boxes that are `known` are not read."""
+        listing = Listing(server=server, height=await self.indexed_height(server))
+        for tree in trees:
+            async for raw in self._pages(server, "/blockchain/box/unspent/byErgoTree", tree.hex()):
+                if raw["boxId"] in known:
+                    listing.known.add(raw["boxId"])
+                    continue
+                with self._blamed(server, INDEX):
+                    listing.take(_unspent(server, tree, raw))
+        if await self.indexed_height(server) != listing.height:
+            raise SourceError(f"{server.url} went on while its index was read")
+        return listing
+
+    async def unspent_by_tree(self, tree: bytes) -> list[Sighting]:
+        """Every confirmed unspent box under a script that can be used, by the index."""
+        return (await self.listing((tree,))).found
+
+    async def by_token(self, token_id: bytes, trees: Collection[bytes] = ()) -> list[Sighting]:
+        """Every box on the best chain that holds or held a token, by the index; under one of `trees`, if there are some."""
+        wanted = {tree.hex() for tree in trees}
+
+        async def work(server: Server) -> list[Sighting]:
+            found: list[Sighting] = []
+            async for raw in self._pages(server, f"/blockchain/box/byTokenId/{token_id.hex()}", None):
+                if trees and raw.get("ergoTree") not in wanted:
+                    continue
+                with self._blamed(server, INDEX):
+                    seen = _sighting(raw, _box(server, raw["boxId"], raw, trees))
+                if isinstance(seen, Sighting):
+                    found.append(seen)
+            return found
+
+        return await self.from_one(INDEX, work)
+
+    async def oldest(self, tree: bytes, number: int) -> tuple[int, str] | None:
+        """Height and transaction of the `number`-th box that ever stood under a script, by the index; None when there were fewer."""
+        path = "/blockchain/box/byErgoTree"
+        params: dict[str, str | int] = {"offset": number - 1, "limit": 1, "sortDirection": "asc"}
+        ask = Ask(path=path, parse=_oldest, about=INDEX, method="POST", params=params, body=tree.hex(), most=LARGE)
+        return await self.ask(ask)
+
+    def _pages(self, server: Server, path: str, tree: str | None) -> AsyncIterator[dict[str, Any]]:
+        method = "GET" if tree is None else "POST"
+
+        async def page(offset: int) -> tuple[list[dict[str, Any]], int | None]:
+            params: dict[str, str | int] = {"offset": offset, "limit": INDEX_PAGE, "sortDirection": "asc"}
+            ask = Ask(path=path, parse=_items, about=INDEX, method=method, params=params, body=tree, most=LARGE)
+            return await self.of(server, ask) or [], None
+
+        return self.paged(server, INDEX, path, page, INDEX_PAGE)
+
+    async def _anywhere(self, path: str, about: str, parse: Callable[[Server, Any], T]) -> T | None:
+        """What the first server has that has it; who denied what another one at the same block has is named."""
+        denied: list[Server] = []
+
+        async def work(server: Server) -> T:
+            found = await self.of(server, Ask(path=path, parse=lambda raw: parse(server, raw), about=about))
+            if found is None:
+                denied.append(server)
+                raise MissingError(f"{server.url}{path[:80]}: not there", 404)
+            self._contradicted(denied, server, about, path)
+            return found
+
+        try:
+            return await self.from_one(about, work)
+        except MissingError:
+            return None
+
+    def _contradicted(self, denied: Collection[Server], by: Server, about: str, path: str) -> None:
+        shown = self._infos.get(by.url)
+        for server in denied:
+            info = self._infos.get(server.url)
+            if info is not None and shown is not None and info.header_id == shown.header_id:
+                server.is_unfit(about, f"it denies {path[:80]}, which {by.url} has")
 
     async def submit(self, tx: Transaction) -> Submitted:
         """Hand over a signed transaction, once. A time-out or an unreadable answer is UNKNOWN, never a failure."""
@@ -244,3 +465,80 @@ class Node(JsonSource):
             return Submitted(Answer.ACCEPTED)
         detail = str(answer.get("detail") or answer.get("reason") or "") if isinstance(answer, dict) else str(answer)
         return Submitted(classify(detail), one_line(Exception(detail)))
+
+
+def _info(raw: Any) -> NodeInfo:
+    fields = mapped(raw)
+    if fields.get("fullHeight") is None:
+        raise SourceError("it has no full block yet", 503)
+    return NodeInfo(
+        height=whole(fields, "fullHeight", 1, TOP),
+        header_id=hexed(fields, "bestFullHeaderId", 32).hex(),
+        genesis_id=hexed(fields, "genesisBlockId", 32).hex(),
+        network=text(fields, "network")[:40],
+        parameters=_parameters(fields),
+        indexed=fields.get("isExplorer") is True,
+        headers_height=optional_whole(fields, "headersHeight", 0, TOP) or 0,
+        peer_height=optional_whole(fields, "maxPeerHeight", 0, TOP),
+    )
+
+
+def _parameters(fields: Mapping[str, Any]) -> dict[str, int]:
+    """The votable parameters that are numbers; a node may not know some of them."""
+    raw = mapped(fields.get("parameters"))
+    return {name: whole(raw, name, -(2**31), TOP) for name in raw if raw[name] is not None}
+
+
+def _has_more_work(some: Sequence[Head], others: Sequence[Head]) -> bool:
+    """Whether a chain has more work in it than another since they left each other; by their heights where that is longer ago."""
+    ids = {head.id for head in others}
+    common = next((head for head in some if head.id in ids), None)
+    if common is None:
+        return some[0].height > others[0].height
+    return _work(some, common.height) > _work(others, common.height)
+
+
+def _work(heads: Sequence[Head], above: int) -> int:
+    return sum(head.difficulty for head in heads if head.height > above)
+
+
+def _box(server: Server, box_id: str, raw: Any, trees: Collection[bytes]) -> Box | Odd:
+    try:
+        found = box_of_json(raw, trees)
+    except ForgedError as error:
+        raise LieError(f"{server.url} shows a box that is not what it says: {error}") from None
+    if found.id != box_id:
+        raise LieError(f"{server.url} answers with box {found.id} when asked for {box_id[:64]}")
+    return found
+
+
+def _sighting(raw: Mapping[str, Any], box: Box | Odd) -> Sighting | Odd:
+    if isinstance(box, Odd):
+        return box
+    return Sighting(box, whole(raw, "inclusionHeight", 0, TOP), None, spender_of(raw))
+
+
+def _unspent(server: Server, tree: bytes, raw: dict[str, Any]) -> Sighting | Odd:
+    check_tree(server, raw, tree)
+    found = _sighting(raw, _box(server, raw["boxId"], raw, (tree,)))
+    if isinstance(found, Sighting) and found.spent_by is not None:
+        raise LieError(f"{server.url} lists box {found.box.id} as unspent and says that {found.spent_by} spent it")
+    return found
+
+
+def _items(raw: Any) -> list[dict[str, Any]]:
+    # Lists of unspent boxes come bare, the others in an object; what a node's own description says is otherwise.
+    return boxes_of(sequence(raw.get("items") if isinstance(raw, dict) else raw))
+
+
+def _oldest(raw: Any) -> tuple[int, str] | None:
+    items = _items(raw)
+    if not items:
+        return None
+    first = mapped(items[0])
+    return whole(first, "inclusionHeight", 0, TOP), hexed(first, "transactionId", 32).hex()
+
+
+def _placed(raw: Any) -> tuple[int, str]:
+    fields = mapped(raw)
+    return whole(fields, "inclusionHeight", 0, TOP), hexed(fields, "blockId", 32).hex()

@@ -14,11 +14,12 @@ from typing import Final
 import structlog
 from ergo_lib_python.transaction import Transaction
 
+from aihd.chain.http import SourceError
 from aihd.chain.node import Answer
 from aihd.chain.signer import Signer
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.core.signing import Permit, Spent, outflow
-from aihd.errors import InvariantError, TemporaryError
+from aihd.errors import InvariantError, TemporaryError, one_line
 from aihd.ops.failpoints import reach
 from aihd.protocol.funding import Plan
 from aihd.store.journal import Journal, TxRecord, TxStatus
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 
 HOUR: Final = 3600
 PATIENCE: Final = 5  # blocks that a transaction may wait in the mempool before it is offered for a higher fee
+PAUSE: Final = 1.0  # seconds, at least, before silent sources are asked again
 Build = Callable[[Situation], Plan | None]
 
 
@@ -185,7 +187,13 @@ class Submitter:
     async def confirmed(self, record: TxRecord, poll: float) -> int:
         """Follow until a transaction is in a block; its height. DroppedError when it can never be mined."""
         while True:
-            await self.follow(await self._view.sync())
+            try:
+                await self.follow(await self._view.sync())
+            except SourceError as error:
+                # What was sent is sent: whoever waits for it goes on waiting until a source answers again.
+                log.warning("no source tells what became of it", tx=record.id, error=one_line(error))
+                await asyncio.sleep(max(poll, PAUSE))
+                continue
             now = next(tx for tx in self._journal.transactions() if tx.id == record.id)
             if now.status is TxStatus.DROPPED:
                 raise DroppedError(f"{now.kind}: {now.note}")
@@ -247,14 +255,15 @@ class Submitter:
         elif result.answer is Answer.REFUSED:
             reason = result.detail
         elif result.answer is Answer.MISSING_INPUT and (gone := await self._gone_input(record, tx)):
-            reason = f"input {gone} is spent by another transaction"
-            self._view.doubt(gone)
+            box_id, why = gone
+            reason = f"input {box_id} {why}"
+            self._view.doubt(box_id)
         if reason is not None:
             self._drop(record, reason)
         return reason
 
-    async def _gone_input(self, record: TxRecord, tx: Transaction) -> str | None:
-        """The first input that went elsewhere, or vanished with the branch it was on.
+    async def _gone_input(self, record: TxRecord, tx: Transaction) -> tuple[str, str] | None:
+        """The first input that went elsewhere, or vanished with the branch it was on, and what became of it.
 
         The transaction itself may have been mined since we looked: then its inputs are spent, but by it.
         """
@@ -264,8 +273,9 @@ class Submitter:
         for box_id in _inputs(tx):
             if box_id in created or await node.box(box_id) is not None:
                 continue
-            if await node.was_taken(box_id, by_other_than=record.id):
-                return box_id
+            why = await self._view.gone(box_id, by_other_than=record.id)
+            if why is not None:
+                return box_id, why
         return None
 
     def _drop(self, record: TxRecord, reason: str) -> None:

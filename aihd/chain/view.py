@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from ergo_lib_python.chain import ErgoBox, NetworkPrefix
 from ergo_lib_python.transaction import Transaction
@@ -15,19 +15,26 @@ from ergo_lib_python.transaction import Transaction
 from aihd.chain.explorer import Explorer
 from aihd.chain.node import Node, NodeInfo
 from aihd.chain.overlay import Overlay
+from aihd.chain.sources import BLIND, SetUp, Sources
 from aihd.core.life import Life, Sighting, read_life
+from aihd.core.policy import Decline
 from aihd.core.task import Where
 from aihd.errors import ConfigError, DependencyError
-from aihd.protocol.boxes import Bond, Content, Minter, On, TaskEscrow, tokens_of
+from aihd.protocol.box import Box
+from aihd.protocol.boxes import Bond, Content, Minter, On, TaskEscrow
 from aihd.protocol.codec import BoxError
 from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import MAX_COST, MIN_VALUE_PER_BYTE, SMALLEST_MAX_COST, Funds
+from aihd.protocol.headers import Head
 from aihd.protocol.plans import BOND_SUPPLY, Market, is_reserve_of
 from aihd.protocol.selection import HeaderRef
-from aihd.protocol.trees import address_of, prefix_of
+from aihd.protocol.trees import prefix_of
 
 C = TypeVar("C", bound=Content)
+
+MOST_FUNDS: Final = 1_000
+"""Boxes of a wallet that a plan chooses among, of those without tokens and of those with some: more do not fit a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class Tip:
 
     info: NodeInfo
     headers: tuple[Mapping[str, Any], ...]
+    heads: tuple[Head, ...] = ()  # the same, proved
 
     @property
     def height(self) -> int:
@@ -68,6 +76,10 @@ class ChainView:
         self.node = node
         self.explorer = explorer
         self.deployment = deployment
+        self.sources = Sources(node, explorer, deployment.trees.values())
+        self.turned_down: dict[bytes, tuple[Decline, int]] = {}
+        """Escrows that are not kept, by task: why, and their claim deadline. Whoever counts them empties it."""
+        self._built: dict[str, ErgoBox] = {}
 
     @property
     def prefix(self) -> NetworkPrefix:
@@ -81,10 +93,8 @@ class ChainView:
                 f"chain.node_urls: {self.node.url} follows the chain of genesis {info.genesis_id[:16]}…, "
                 f"the deployment is on {genesis_id[:16]}…"
             )
-        if not info.indexed:
-            raise ConfigError(
-                f"chain.node_urls: {self.node.url} has no extra index; set ergo.node.extraIndex = true there"
-            )
+        if self.sources.set_up is SetUp.NOTHING:
+            raise ConfigError(f"chain.node_urls: {self.node.url} is a plain node: {BLIND[SetUp.NOTHING]}")
 
     async def audit(self) -> None:
         """ConfigError unless all bond tokens that were ever minted went into the minter.
@@ -92,14 +102,14 @@ class ChainView:
         No guard can say so: a deployer who kept some could make bonds with any score.
         """
         token = self.deployment.bond_token
-        issued = await self.node.get(f"/blockchain/token/byId/{token.hex()}")
-        first = await self.node.found(issued["boxId"]) if issued else None
+        issued = await self.sources.issued(token)
+        first = await self.sources.found(issued.box_id) if issued else None
         if issued is None or first is None:
             raise ConfigError(f"chain.deployment: {self.node.url} knows no bond token {token.hex()}")
-        held = sum(amount for held, amount in tokens_of(first.box) if held == token)
-        if self.deployment.guard_of(first.box) is not Guard.MINTER or {held, issued["emissionAmount"]} != {BOND_SUPPLY}:
+        held = sum(amount for held, amount in first.box.tokens if held == token)
+        if self.deployment.guard_of(first.box) is not Guard.MINTER or {held, issued.amount} != {BOND_SUPPLY}:
             raise ConfigError(
-                f"chain.deployment: {issued['emissionAmount']} bond tokens were minted and {held} of them are in the first minter, "
+                f"chain.deployment: {issued.amount} bond tokens were minted and {held} of them are in the first minter, "
                 f"expected {BOND_SUPPLY}: whoever founded this market can forge bonds"
             )
         oldest = self.deployment.expiry - MARKET_LIFE
@@ -110,51 +120,67 @@ class ChainView:
             )
 
     async def tip(self) -> Tip:
-        """A consistent pair of info and headers."""
-        for _ in range(3):
-            info = await self.node.info()
-            headers = await self.node.last_headers()
-            if headers and headers[0]["id"] == info.header_id:
-                return Tip(info, tuple(headers))
-        raise DependencyError(f"{self.node.url} changes its tip faster than it can be read")
+        """The newest full block and the headers down from it, proved."""
+        look = await self.node.look()
+        return Tip(look.info, tuple(head.json for head in look.heads), look.heads)
+
+    async def unspent(self, tree: bytes) -> list[Box]:
+        """Confirmed unspent boxes under a script of the market, whoever they are of use to."""
+        return await self._listed(tree)
+
+    async def _listed(self, *trees: bytes) -> list[Box]:
+        listing = await self.sources.first(lambda finder: finder.listing(trees))
+        return [sighting.box for sighting in listing.found]
 
     async def escrows(self) -> list[On[TaskEscrow]]:
         """Every open task of the market that is well formed."""
-        found = await self.explorer.unspent_by_tree(self.deployment.trees[Guard.TASK])
-        return list(self._typed(TaskEscrow, (s.box for s in found)))
+        return list(self._typed(TaskEscrow, await self._listed(self.deployment.trees[Guard.TASK])))
 
     async def bonds(self, overlay: Overlay | None = None) -> list[On[Bond]]:
         """Every bond of the market; with an overlay, as it will be once those transactions are mined."""
         tree = self.deployment.trees[Guard.BOND]
-        boxes = [s.box for s in await self.explorer.unspent_by_tree(tree)]
+        boxes = await self._listed(tree)
         return list(self._typed(Bond, overlay.apply(boxes, tree) if overlay else boxes))
 
     async def minter(self) -> On[Minter]:
-        found = await self.explorer.unspent_by_tree(self.deployment.trees[Guard.MINTER])
-        minters = list(self._typed(Minter, (s.box for s in found)))
+        minters = list(self._typed(Minter, await self._listed(self.deployment.trees[Guard.MINTER])))
         if len(minters) != 1:
-            raise DependencyError(
-                f"{self.explorer.url} shows {len(minters)} minters of the market, expected exactly one"
-            )
+            raise DependencyError(f"the chain shows {len(minters)} minters of the market, expected exactly one")
         return minters[0]
 
     async def life(self, task_id: bytes) -> Life:
         """Everything that carries the token of a task."""
-        return read_life(self.deployment, await self.explorer.by_token(task_id))
+        return (await self.standing(task_id))[0]
 
     async def escrow(self, task_id: bytes) -> Sighting | None:
-        return await self.explorer.box(task_id.hex())
+        """A task's escrow, spent or not; None when the chain shows none."""
+        return await self.sources.found(task_id.hex())
 
     async def standing(self, task_id: bytes) -> tuple[Life, Sighting | None]:
-        """A task's life and, while nothing of it is claimed, its escrow."""
-        life = await self.life(task_id)
-        if life.claimed is not None:
-            return life, None
-        escrow = await self.escrow(task_id)
-        if escrow is not None and escrow.spent_by is not None:
-            # A block with the claim may have come between the two answers; without this the task would look lost.
-            life = await self.life(task_id)
-        return life, escrow
+        """A task's life and, while nothing of it is claimed, its escrow; every step proved by the block that made it."""
+        boxes = await self.sources.life(task_id)
+        life = read_life(self.deployment, boxes)
+        return life, boxes[0] if boxes and life.claimed is None else None
+
+    async def gone(self, box_id: str, by_other_than: str) -> str | None:
+        """Why a box that no node has unspent can never be spent by a transaction (see `Sources.gone`)."""
+        return await self.sources.gone(box_id, by_other_than)
+
+    def is_unproved(self, task_id: bytes) -> bool:
+        """Whether a task's life could not be read to its end, so that nothing follows from what is missing. Here that raises."""
+        return False
+
+    @property
+    def set_aside(self) -> Mapping[str, int]:
+        """Boxes under the market's scripts that are of no use. Here nothing is remembered."""
+        return {}
+
+    def standstill(self, now: float, seconds_per_block: float) -> str:
+        """Why the chain that is seen may not be the one that goes on. Here nothing is remembered that could say so."""
+        return ""
+
+    def relist(self) -> None:
+        """List everything anew at the next `sync`: what is of use to us has changed. Here every look is new."""
 
     async def sync(self) -> Tip:
         """Bring what this view remembers up to the tip; a view that remembers nothing only looks."""
@@ -166,14 +192,14 @@ class ChainView:
     def doubt(self, box_id: str) -> None:
         """The node does not have a box that was read. Here nothing is remembered that could be wrong."""
 
-    async def wallet(self, tree: bytes) -> list[ErgoBox]:
+    async def wallet(self, tree: bytes) -> list[Box]:
         """Confirmed unspent boxes under a tree."""
-        return await self.explorer.unspent_by_address(address_of(tree, self.prefix))
+        return await self._listed(tree)
 
     async def mined_at(self, tx_id: str) -> int | None:
         """Height of a transaction on the best chain."""
-        mined = await self.node.mined_at(tx_id)
-        return mined[0] if mined else None
+        placed = await self.sources.placed(tx_id)
+        return placed[0] if placed else None
 
     async def situation(
         self,
@@ -184,20 +210,22 @@ class ChainView:
     ) -> Situation:
         """What the wallet under `tree` can do now.
 
-        `unconfirmed` are our own live transactions with the height that each was mined at (None: not yet). Those that the explorer
+        `unconfirmed` are our own live transactions with the height that each was mined at (None: not yet). Those that the finder of boxes
         has seen in a block change nothing; the others are laid over what it shows. `claims` are the transaction ids of claims whose
         reserves are kept for the ends of their tasks.
         """
-        seen = await self.explorer.height()
-        overlay = Overlay(tx for tx, height in unconfirmed if height is None or height > seen)
-        wallet = await self.wallet(tree)
-        bonds = await self.bonds(overlay)
-        return self._situation(await self.tip(), overlay.apply(wallet, tree), bonds, tree, fee, claims=claims)
+        bond_tree = self.deployment.trees[Guard.BOND]
+        listing = await self.sources.first(lambda finder: finder.listing((tree, bond_tree)))
+        overlay = Overlay(tx for tx, height in unconfirmed if height is None or height > listing.height)
+        boxes = [sighting.box for sighting in listing.found]
+        wallet = overlay.apply((box for box in boxes if box.tree == tree), tree)
+        bonds = self._typed(Bond, overlay.apply((box for box in boxes if box.tree == bond_tree), bond_tree))
+        return self._situation(await self.tip(), wallet, bonds, tree, fee, claims=claims)
 
     def _situation(
         self,
         tip: Tip,
-        wallet: list[ErgoBox],
+        wallet: list[Box],
         bonds: Iterable[On[Bond]],
         tree: bytes,
         fee: int,
@@ -206,18 +234,26 @@ class ChainView:
     ) -> Situation:
         # Plain boxes first, large ones first: fewer inputs, and tokens stay where they are.
         wallet.sort(key=lambda box: (len(box.tokens), -box.value))
+        plain = [box for box in wallet if not box.tokens][:MOST_FUNDS]
+        holders = sorted((box for box in wallet if box.tokens), key=lambda box: -box.value)[:MOST_FUNDS]
+        holders.sort(key=lambda box: (len(box.tokens), -box.value))
         mine = [bond for bond in bonds if bond.content.node == tree[3:]]
         market = Market(self.deployment, tip.next_height)
         per_byte = tip.info.parameters.get("minValuePerByte", MIN_VALUE_PER_BYTE)
         most = MAX_COST if self.deployment.network == "mainnet" else SMALLEST_MAX_COST
-        reserved = tuple(box for box in wallet if any(is_reserve_of(box, claim) for claim in claims))
-        kept = {str(box.box_id) for box in reserved}
-        free = tuple(box for box in wallet if str(box.box_id) not in kept)
-        return Situation(
-            tip, market, Funds(free, tree, fee, per_byte, most), max(mine, key=_stake, default=None), reserved
-        )
+        reserved = {box.id for box in wallet if any(is_reserve_of(box, claim) for claim in claims)}
+        built = self._ergo([*plain, *holders, *(box for box in wallet if box.id in reserved)])
+        free = tuple(box for key, box in built.items() if key not in reserved)
+        kept = tuple(box for key, box in built.items() if key in reserved)
+        funds = Funds(free, tree, fee, per_byte, most)
+        return Situation(tip, market, funds, max(mine, key=_stake, default=None), kept)
 
-    def _typed(self, content: type[C], boxes: Iterable[ErgoBox]) -> Iterable[On[C]]:
+    def _ergo(self, boxes: Iterable[Box]) -> dict[str, ErgoBox]:
+        """Boxes of the wallet as plans want them, by id; each is built once."""
+        self._built = {box.id: self._built.get(box.id) or box.ergo() for box in boxes}
+        return self._built
+
+    def _typed(self, content: type[C], boxes: Iterable[Box]) -> Iterable[On[C]]:
         for box in boxes:
             try:
                 yield self.deployment.read(content, box)

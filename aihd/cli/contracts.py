@@ -91,7 +91,12 @@ async def _deploy(settings: Settings, out: Path, treasury: str, dry_run: bool) -
     signer = Signer.from_file(required(wallet.mnemonic_file, "wallet.mnemonic_file"), wallet.password_file)
     address = address_of(signer.tree, prefix)
     deployment = await plan_deployment(
-        chain.explorer_urls, signer, address, network=chain.network, treasury=treasury_tree
+        chain.explorer_urls,
+        signer,
+        address,
+        network=chain.network,
+        treasury=treasury_tree,
+        node_urls=chain.node_urls,
     )
     async with aiohttp.ClientSession() as session:
         genesis_id = (await Node(session, chain.node_urls).info()).genesis_id

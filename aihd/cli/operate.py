@@ -112,13 +112,16 @@ def demo(
     asset: Annotated[
         str | None, typer.Option(help="pay in a token of this name, which the chain issues; default ERG")
     ] = None,
+    sources: Annotated[
+        str, typer.Option(help="who lists boxes: node, explorer (beside a plain node), or both")
+    ] = "both",
 ) -> None:
     """See one task being posted, claimed, run, paid and rated on an embedded chain and gateway."""
     from aihd.demo.show import demo as play_demo
     from aihd.ops.logs import setup_logging
 
     setup_logging("error", "console")
-    asyncio.run(play_demo(console_of(), input_path, service, asset or None))
+    asyncio.run(play_demo(console_of(), input_path, service, asset or None, sources))
 
 
 @config_app.command("show")

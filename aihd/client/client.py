@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
+import structlog
 
+from aihd.chain.http import SourceError
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import DroppedError, Intent, Submitter
 from aihd.chain.view import ChainView, Situation
@@ -34,10 +36,12 @@ from aihd.execution.exchange import PREFIX
 from aihd.protocol import hashes, plans
 from aihd.protocol.boxes import Bond, On, TaskEscrow
 from aihd.protocol.constants import MAX_PAYMENT, USELESS, WHOLE_BPS
-from aihd.protocol.funding import Funds, Plan
+from aihd.protocol.funding import Funds, Plan, TxKind
 from aihd.protocol.plans import Market, Side
 from aihd.protocol.selection import weight
 from aihd.store.journal import Journal, TxRecord
+
+log = structlog.get_logger()
 
 MIN_WINDOW: Final = 20
 MAX_WINDOW: Final = 5040  # a week
@@ -176,7 +180,12 @@ class Client:
         """Each new standing of the task, as it comes, until it is over."""
         last: Where | None = None
         while last is None or not (last.is_end or last.is_undelivered):
-            now = await self.progress(task_id)
+            try:
+                now = await self.progress(task_id)
+            except SourceError as error:
+                # It waits as long as the task lives: sources come back.
+                log.warning("no source answers", task=task_id.hex(), error=one_line(error))
+                now = None
             if now is not None and now.where is not last:
                 last = now.where
                 yield now
@@ -351,7 +360,17 @@ class Client:
             return "refunded to its client"
         if now.where is Where.CLAIMED:
             return await self.timeout(task_id)
+        if (done := await self._taken_back(task_id)) is not None:
+            return done
         raise UsageError(f"task {task_id.hex()} is {now.where}: there is nothing to get back")
+
+    async def _taken_back(self, task_id: bytes) -> str | None:
+        """What an earlier call of `refund` has done, which may have been cut off before it could say so."""
+        spending = await self.view.sources.spending(task_id.hex())
+        ours = {record.id: record.kind for record in self._journal.transactions(task_id)}
+        kind = ours.get(spending.tx.id) if spending is not None else None
+        words: dict[str | None, str] = {TxKind.CANCEL: "cancelled", TxKind.REFUND: "refunded"}
+        return words.get(kind)
 
     async def timeout(self, task_id: bytes) -> str:
         """Return a claimed task whose deadline is over to its client, with a slice of the bond: anybody may. What was done, in a word."""

@@ -13,6 +13,7 @@ from aihd.chain.contracts import make_deployment
 from aihd.chain.explorer import Explorer
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
+from aihd.chain.sources import Sources
 from aihd.chain.submitter import Intent, Submitter
 from aihd.chain.view import ChainView, Situation
 from aihd.client.client import Client
@@ -111,20 +112,26 @@ async def party(
 
 
 async def plan_deployment(
-    explorer_urls: tuple[str, ...], signer: Signer, address: str, *, network: str, treasury: bytes
+    explorer_urls: tuple[str, ...],
+    signer: Signer,
+    address: str,
+    *,
+    network: str,
+    treasury: bytes,
+    node_urls: tuple[str, ...] = (),
 ) -> Deployment:
     """The market that this wallet would found now: its bond token has the id of the box that the mint will spend first.
 
     It ends MARKET_LIFE blocks after the height of now.
     """
     async with aiohttp.ClientSession() as session:
-        explorer = Explorer(session, explorer_urls)
-        boxes, height = await explorer.unspent_by_address(address), await explorer.height()
-    plain = [box for box in boxes if not box.tokens]
+        sources = Sources(Node(session, node_urls), Explorer(session, explorer_urls), (signer.tree,))
+        listing = await sources.first(lambda finder: finder.listing((signer.tree,)))
+    plain = [found.box for found in listing.found if not found.box.tokens]
     if not plain:
         raise ConfigError(f"wallet {address} holds no box to mint the bond token from; send some ERG to it")
     first = max(plain, key=lambda box: box.value)
     # The minter is made a block or more later, never earlier: its creation height is what readers hold the end against.
     return make_deployment(
-        network=network, bond_token=bytes(first.box_id), treasury=treasury, expiry=height + MARKET_LIFE
+        network=network, bond_token=first.raw_id, treasury=treasury, expiry=listing.height + MARKET_LIFE
     )

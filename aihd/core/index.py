@@ -1,24 +1,33 @@
 """The boxes of one market and one wallet, kept block by block: what a block adds is added, what a reorg takes back is taken back.
 
-Loaded once from a full listing, after that a block costs what it brings, however many boxes are known.
+Loaded once from a full listing, after that a block costs what it brings, however many boxes are known. What a stranger puts under our
+scripts is kept only if it is well formed and wanted; the rest costs a counter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
-
-from ergo_lib_python.chain import ErgoBox
+from typing import Final, TypeVar
 
 from aihd.core.life import Sighting
 from aihd.errors import InvariantError
-from aihd.protocol.boxes import Content, On, tokens_of
+from aihd.protocol.blocks import Mined
+from aihd.protocol.box import CONTENT, Box, Odd
+from aihd.protocol.boxes import Content, On
 from aihd.protocol.codec import BoxError
-from aihd.protocol.deployment import GUARD_OF, Deployment, Guard
-from aihd.protocol.trees import script_of
+from aihd.protocol.deployment import CONTENT_OF, GUARD_OF, Deployment, Guard
 
 C = TypeVar("C", bound=Content)
+
+UNDO: Final = 200
+"""Blocks that can be taken back. A node goes back no more; over a deeper reorg everything is listed anew."""
+
+Wanted = Callable[[On[Content], int | None], bool]
+"""Whether a well-formed box of the market, with the height of its block, is to be kept."""
+Lasting = Callable[[bytes], bool]
+"""Whether the boxes of a task are to be kept when they are long spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +37,6 @@ class Header:
     height: int
     id: bytes
     parent: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Mined:
-    """A transaction of a block: its id, the ids of the boxes that it spends, and those of its outputs that are of interest."""
-
-    id: str
-    inputs: tuple[str, ...]
-    outputs: tuple[ErgoBox, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +53,39 @@ class _Applied:
     created: list[str] = field(default_factory=list)
     spent: list[str] = field(default_factory=list)
     mined: list[str] = field(default_factory=list)
+    set_aside: Counter[str] = field(default_factory=Counter)
 
 
 class Index:
-    """`base` is the block of the full listing: what came before it cannot be taken back."""
+    """`base` is the newest block that cannot be taken back: that of the full listing, later one UNDO blocks deep."""
 
-    def __init__(self, deployment: Deployment, wallet: bytes, base: Header, listed: Iterable[Sighting]) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        wallet: bytes,
+        base: Header,
+        listed: Iterable[Sighting | Odd],
+        *,
+        wanted: Wanted = lambda on, height: True,
+        lasting: Lasting = lambda task_id: True,
+    ) -> None:
         self.base = base
+        self.listed_at = base.height
+        self.set_aside: Counter[str] = Counter()
+        """Boxes under our scripts that are of no use, by script and what is odd about them."""
         self._deployment = deployment
+        self._wallet = wallet
+        self._wanted = wanted
+        self._lasting = lasting
         self._trees = frozenset({wallet, *deployment.trees.values()})
         self._boxes: dict[str, Sighting] = {}
-        self._unspent: dict[bytes, dict[str, ErgoBox]] = {tree: {} for tree in self._trees}
+        self._unspent: dict[bytes, dict[str, Box]] = {tree: {} for tree in self._trees}
         self._tasks: dict[bytes, dict[str, None]] = {}  # box ids by task id, in the order in which they came
-        self._typed: dict[str, On[Content] | None] = {}
+        self._typed: dict[str, On[Content]] = {}
         self._applied: list[_Applied] = []
         self._mined: dict[str, int] = {}
-        for sighting in listed:
-            self._add(sighting)
+        for found in listed:
+            self.add(found)
 
     @property
     def tip(self) -> Header:
@@ -90,22 +106,36 @@ class Index:
         done = _Applied(header)
         self._applied.append(done)
         for tx in block.transactions:
-            spent = [key for key in tx.inputs if key in self._boxes]
-            for key in spent:
-                self._boxes[key] = replace(self._boxes[key], spent_by=tx.id)
-                self._unspent[script_of(self._boxes[key].box)].pop(key, None)
-            created = [box for box in tx.outputs if script_of(box) in self._trees]
-            for box in created:
-                self._add(Sighting(box, header.height, header.id, None))
-            if spent or created:
-                self._mined[tx.id] = header.height
-                done.mined.append(tx.id)
-            done.spent += spent
-            done.created += (str(box.box_id) for box in created)
+            self._apply(tx, done)
+        self.set_aside += done.set_aside
+        if len(self._applied) > UNDO:
+            self._settle(self._applied.pop(0))
 
-    def add(self, sighting: Sighting) -> None:
-        """A box from before the base that the listing lacked."""
-        self._add(sighting)
+    def _apply(self, tx: Mined, done: _Applied) -> None:
+        spent = [key for key in tx.inputs if key in self._boxes]
+        for key in spent:
+            self._boxes[key] = replace(self._boxes[key], spent_by=tx.id)
+            self._unspent[self._boxes[key].box.tree].pop(key, None)
+        touched = bool(spent)
+        for output in tx.outputs:
+            if output.tree not in self._trees:
+                continue
+            touched = True
+            kind = self._take(output if isinstance(output, Odd) else _new(output, done.header))
+            if kind is None and output.id in self._boxes:
+                done.created.append(output.id)
+            elif kind is not None:
+                done.set_aside[kind] += 1
+        if touched:
+            self._mined[tx.id] = done.header.height
+            done.mined.append(tx.id)
+        done.spent += spent
+
+    def add(self, found: Sighting | Odd) -> None:
+        """A box from before the base."""
+        kind = self._take(found)
+        if kind is not None:
+            self.set_aside[kind] += 1
 
     def undo(self) -> None:
         """Take back the tip; InvariantError at the base."""
@@ -115,11 +145,12 @@ class Index:
         for key in done.spent:
             known = replace(self._boxes[key], spent_by=None)
             self._boxes[key] = known
-            self._unspent[script_of(known.box)][key] = known.box
+            self._unspent[known.box.tree][key] = known.box
         for key in done.created:
             self._remove(key)
         for tx_id in done.mined:
             del self._mined[tx_id]
+        self.set_aside -= done.set_aside
 
     def mined_at(self, tx_id: str) -> int | None:
         """Height of a transaction that touched a box of ours in a block since the base."""
@@ -128,53 +159,88 @@ class Index:
     def box(self, box_id: str) -> Sighting | None:
         return self._boxes.get(box_id)
 
-    def unspent(self, tree: bytes) -> list[ErgoBox]:
+    def unspent(self, tree: bytes) -> list[Box]:
         return list(self._unspent[tree].values())
 
     def typed(self, content: type[C]) -> Iterator[On[C]]:
-        """The unspent boxes of a kind that are well formed; each is read once."""
-        for key, box in self._unspent[self._deployment.trees[GUARD_OF[content]]].items():
-            if key not in self._typed:
-                self._typed[key] = self._read(content, box)
+        """The unspent boxes of a kind that are well formed and wanted."""
+        for key in self._unspent[self._deployment.trees[GUARD_OF[content]]]:
             found = self._typed[key]
-            if found is not None and isinstance(found.content, content):
-                yield On(found.box, found.content)
+            if isinstance(found.content, content):
+                yield On(found.source, found.content)
 
     def of_task(self, task_id: bytes) -> list[Sighting]:
         """Every known box of a task: its escrow, and all that hold or held its token."""
         return [self._boxes[key] for key in self._tasks.get(task_id, ())]
 
-    def _read(self, content: type[C], box: ErgoBox) -> On[C] | None:
+    def _take(self, found: Sighting | Odd) -> str | None:
+        """Keep a box, if it is to be kept; what is odd about it, for the counter, if it is."""
+        if isinstance(found, Odd):
+            return self._oddity(found.tree, found.kind)
+        box = found.box
+        if box.tree not in self._trees:
+            return None  # a task token outside of the market's scripts proves nothing
+        if box.tree != self._wallet:
+            typed = self._read(box)
+            if typed is None:
+                return self._oddity(box.tree, CONTENT)
+            if not self._wanted(typed, found.height):
+                return None
+            self._typed[box.id] = typed
+        self._keep(found)
+        return None
+
+    def _keep(self, sighting: Sighting) -> None:
+        box = sighting.box
+        self._boxes[box.id] = sighting
+        self._unspent[box.tree].pop(box.id, None)  # a listing may show it twice, once unspent and once spent
+        if sighting.spent_by is None:
+            self._unspent[box.tree][box.id] = box
+        task_id = self._task_of(box)
+        if task_id is not None:
+            self._tasks.setdefault(task_id, {})[box.id] = None
+
+    def _oddity(self, tree: bytes, kind: str) -> str | None:
+        if tree not in self._trees:
+            return None
+        guard = next((guard for guard, known in self._deployment.trees.items() if known == tree), None)
+        return f"{guard or 'wallet'}: {kind}"
+
+    def _read(self, box: Box) -> On[Content] | None:
+        guard = self._deployment.guard_of(box)
         try:
-            return self._deployment.read(content, box)
+            return None if guard is None else self._deployment.read(CONTENT_OF[guard], box)
         except BoxError:
             return None
 
-    def _add(self, sighting: Sighting) -> None:
-        box = sighting.box
-        key, tree = str(box.box_id), script_of(box)
-        if tree not in self._trees:
-            return  # a task token outside of the market's scripts proves nothing
-        self._boxes[key] = sighting
-        self._unspent[tree].pop(key, None)  # a listing may show it twice, once unspent and once spent
-        if sighting.spent_by is None:
-            self._unspent[tree][key] = box
-        task_id = self._task_of(box)
-        if task_id is not None:
-            self._tasks.setdefault(task_id, {})[key] = None
+    def _settle(self, done: _Applied) -> None:
+        """The oldest block is final: what it spent is forgotten, unless it belongs to a task that goes on."""
+        self.base = done.header
+        for tx_id in done.mined:
+            del self._mined[tx_id]
+        for key in done.spent:
+            task_id = self._task_of(self._boxes[key].box)
+            if task_id is None or not self._lasting(task_id):
+                self._remove(key)
 
     def _remove(self, key: str) -> None:
         box = self._boxes.pop(key).box
-        del self._unspent[script_of(box)][key]
+        self._unspent[box.tree].pop(key, None)
+        self._typed.pop(key, None)
         task_id = self._task_of(box)
         if task_id is not None:
             self._tasks[task_id].pop(key)
+            if not self._tasks[task_id]:
+                del self._tasks[task_id]
 
-    def _task_of(self, box: ErgoBox) -> bytes | None:
+    def _task_of(self, box: Box) -> bytes | None:
         guard = self._deployment.guard_of(box)
         if guard is Guard.TASK:
-            return bytes(box.box_id)
+            return box.raw_id
         if guard in (None, Guard.BOND, Guard.MINTER):
             return None
-        tokens = tokens_of(box)
-        return tokens[0][0] if tokens else None
+        return box.tokens[0][0] if box.tokens else None
+
+
+def _new(box: Box, header: Header) -> Sighting:
+    return Sighting(box, header.height, header.id, None)

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ergo_lib_python.chain import ErgoBox
-
 from aihd.core.rating import may_settle
 from aihd.core.task import Where
+from aihd.protocol.box import Box
 from aihd.protocol.boxes import ClaimedTask, Content, FailureReceipt, On, Rating, Receipt
 from aihd.protocol.codec import BoxError
 from aihd.protocol.deployment import CONTENT_OF, Deployment
@@ -26,7 +25,7 @@ C = TypeVar("C", bound=Content)
 class Sighting:
     """A box as a chain source shows it. `height` and `block` are None while it is only in the mempool."""
 
-    box: ErgoBox
+    box: Box
     height: int | None
     block: bytes | None
     spent_by: str | None
@@ -97,7 +96,7 @@ def read_life(deployment: Deployment, sightings: Iterable[Sighting]) -> Life:
     )
 
 
-def _typed(deployment: Deployment, box: ErgoBox) -> On[Content] | None:
+def _typed(deployment: Deployment, box: Box) -> On[Content] | None:
     guard = deployment.guard_of(box)
     if guard is None:
         return None
@@ -109,7 +108,7 @@ def _typed(deployment: Deployment, box: ErgoBox) -> On[Content] | None:
 
 def _newest(content: type[C], found: Iterable[tuple[On[Content], Sighting]]) -> tuple[On[C], Sighting] | None:
     """The unspent box of a kind, else the one that went furthest (a rating has several states)."""
-    mine = [(On(typed.box, typed.content), s) for typed, s in found if isinstance(typed.content, content)]
+    mine = [(On(typed.source, typed.content), s) for typed, s in found if isinstance(typed.content, content)]
     return max(mine, key=lambda pair: (pair[1].spent_by is None, _progress(pair[0])), default=None)
 
 

@@ -337,3 +337,26 @@ RULES: Final[tuple[Rule, ...]] = (
     _credit,
     _selected,
 )
+
+_LASTING: Final[tuple[Rule, ...]] = (
+    _version,
+    _service,
+    _funded,
+    _asset,
+    _price,
+    _stranger,
+    _allowed,
+    _claim_time,
+    _run_time,
+    _expiry,
+)
+
+
+def never(task: On[TaskEscrow], node: bytes, height: int, limits: Limits) -> Decline | None:
+    """Returns why a task will not be taken by a node (33-byte key) whatever comes, `height` being that of the next block.
+
+    Only what neither our bond nor nodo nor the client's standing can change is looked at: such a task need not be kept in mind.
+    """
+    offer = Offer(task=task, bond=Bond(node, 0), height=height, headers=(), at_work=0)
+    found = (rule(offer, limits) for rule in _LASTING)
+    return next((decline for decline in found if decline is not None and not decline.passing), None)

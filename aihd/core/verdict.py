@@ -50,12 +50,16 @@ class WalletFacts:
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """A node or explorer and how it behaved: `lies` are those counted since the start; `resting` says why it is asked last, or nothing."""
+    """A node or explorer and how it behaved: `lies` are those counted since the start; `resting` says why it is asked last, or nothing.
+
+    `unfit` are the questions for which it is passed over now, each with the reason.
+    """
 
     kind: str
     url: str
     lies: int
     resting: str
+    unfit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +78,8 @@ class Facts:
     `newest` are the last tasks, newest first; `paused` and `restored` are the times since when, or None. `expiry` is the height at which
     the market ends. `allowance` is what the daemon may still spend by itself and `fee` what a transaction takes, in nanoERG; `services`
     is how many are offered. `waiting` counts the open escrows that we pass over for now, with the last sentence, by reason. `slashed` are
-    tasks whose slash nobody has acknowledged.
+    tasks whose slash nobody has acknowledged. `standstill` says why the chain that is followed may not be the one that goes on. `set_up`
+    names the chain's sources, `blind` what these cannot see; `set_aside` counts boxes under the market's scripts that are of no use.
     """
 
     running: bool
@@ -99,6 +104,10 @@ class Facts:
     services: int | None = None
     waiting: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     slashed: tuple[Task, ...] = ()
+    standstill: str = ""
+    set_up: str = ""
+    blind: str = ""
+    set_aside: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +339,11 @@ def _troubles(facts: Facts) -> Iterator[Issue]:
 
 
 def _others(facts: Facts) -> Iterator[Issue]:
+    if facts.standstill:
+        reason = f"the chain does not go on: {facts.standstill}"
+        yield Issue(
+            what="chain", reason=reason, command="see the node's log and its peers, or name another in chain.node_urls"
+        )
     if facts.restored:
         reason = f"the database was put back from the backup of {facts.restored}; what happened since is known once the chain was read"
         yield Issue(what="database", reason=reason, command="start aihd, and wait")
@@ -343,6 +357,9 @@ def _others(facts: Facts) -> Iterator[Issue]:
         if source.resting and source.lies:
             reason = f"the {source.kind} {source.url} was found untrue, and is asked last: {source.resting}"
             yield Issue(what=source.kind, reason=reason, command="name another one in [chain]")
+        elif source.unfit:
+            reason = f"the {source.kind} {source.url} is passed over for some questions: {'; '.join(source.unfit)}"
+            yield Issue(what=source.kind, reason=reason, command="aihd check, or name another one in [chain]")
 
 
 def _ending(facts: Facts, expiry: int) -> str:

@@ -39,6 +39,8 @@ def status(facts: Facts) -> dict[str, Any]:
             "waiting": _counted(facts.waiting),
         },
         "sources": [asdict(source) for source in facts.sources],
+        "set_up": {"sources": facts.set_up, "blind": facts.blind},
+        "set_aside": dict(facts.set_aside),
         "nodo": None if facts.nodo is None else asdict(facts.nodo),
         "newest": [_line(task, facts) for task in facts.newest],
         "issues": [_issue(issue, facts) for issue in judgement.issues],

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ergo_lib_python.chain import ErgoBox
-
 from aihd.client.client import Order
 from aihd.client.verify import Finding
 from aihd.core.holdback import default_holdback
@@ -19,9 +17,10 @@ from aihd.demo.story import ERG, Coin, Step, steps
 from aihd.demo.world import POLL, World
 from aihd.errors import DependencyError
 from aihd.nodo.reputation import read_service_reputation
+from aihd.protocol.box import Box
 from aihd.protocol.boxes import tokens_of
 from aihd.protocol.plans import held_of
-from aihd.protocol.trees import FEE_TREE
+from aihd.protocol.trees import FEE_TREE, tree_of
 from aihd.protocol.units import NANO_PER_ERG
 
 WORTH: Final = NANO_PER_ERG
@@ -146,10 +145,10 @@ class _Story:
         view = self._world.client.view
         escrow = await view.escrow(task_id)
         if escrow is not None and escrow.height is not None:
-            tokens = "".join(f" and {self._world.coin.show(int(token.amount))}" for token in escrow.box.tokens or ())
+            tokens = "".join(f" and {self._world.coin.show(amount)}" for _, amount in escrow.box.tokens)
             detail = f"{ERG.show(escrow.box.value)}{tokens} locked: payment, receipt and rating"
             self._add(Step("post", escrow.height, str(escrow.box.transaction_id), detail))
-        for step in steps(view.deployment, await view.explorer.by_token(task_id)):
+        for step in steps(view.deployment, await view.sources.life(task_id)):
             self._add(step)
 
     def say(self, name: str, detail: str) -> None:
@@ -161,8 +160,7 @@ class _Story:
         life = await view.life(task_id)
         if life.rating_spent_by is None:
             raise DependencyError(f"task {task_id.hex()}: its rating is not settled")
-        tx = await view.explorer.transaction(life.rating_spent_by)
-        height = tx["inclusionHeight"] if tx else self._world.devnet.chain.height
+        height = await view.mined_at(life.rating_spent_by) or self._world.devnet.chain.height
         bonds = {bond.content.node: bond.content for bond in await view.bonds()}
         assert life.claimed is not None
         bond = bonds[life.claimed.content.node]
@@ -196,13 +194,13 @@ async def _bridged(world: World, service: bytes) -> tuple[int, int]:
 
 
 async def _balances(world: World) -> Balances:
-    explorer = world.client.view.explorer
-    boxes = {name: await explorer.unspent_by_address(address) for name, address in world.wallets.items()}
+    view = world.client.view
+    boxes = {name: await view.unspent(tree_of(address, view.prefix)) for name, address in world.wallets.items()}
     coins = dict.fromkeys((ERG, world.coin))
     return {coin: {name: sum(_amount(box, coin) for box in owned) for name, owned in boxes.items()} for coin in coins}
 
 
-def _amount(box: ErgoBox, coin: Coin) -> int:
+def _amount(box: Box, coin: Coin) -> int:
     return box.value if coin == ERG else sum(amount for token, amount in tokens_of(box) if token == coin.token)
 
 

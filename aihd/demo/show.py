@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from rich.console import Console
 from rich.live import Live
@@ -13,7 +13,7 @@ from rich.table import Table
 from aihd.client.terms import in_words
 from aihd.demo.play import MARK, Ending, order_of, play
 from aihd.demo.story import Coin, Step
-from aihd.demo.world import world
+from aihd.demo.world import Sourcing, world
 from aihd.errors import DependencyError, UsageError
 
 BLOCK_TIME: Final = 1.0
@@ -21,15 +21,23 @@ MAX_INPUT: Final = 100 * 2**20
 SERVICES: Final = ("text-digest", "word-count")
 
 
-async def demo(console: Console, input_path: Path | None, service: str, asset: str | None = None) -> None:
-    """Run the demo in a temporary folder; leaves nothing behind, nothing running. With `asset` it pays in a token of that name."""
+async def demo(
+    console: Console, input_path: Path | None, service: str, asset: str | None = None, sources: str = "both"
+) -> None:
+    """Run the demo in a temporary folder; leaves nothing behind, nothing running.
+
+    With `asset` it pays in a token of that name; `sources` is one of `Sourcing`.
+    """
     if service not in SERVICES:
         raise UsageError(f"--service {service!r}: there is {' and '.join(SERVICES)}")
+    sourcing = next((known for known in get_args(Sourcing) if known == sources), None)
+    if sourcing is None:
+        raise UsageError(f"--sources {sources!r}: there is {', '.join(get_args(Sourcing))}")
     with tempfile.TemporaryDirectory(prefix="aihd-demo-") as name:
         folder = Path(name)
         source = _input(folder, input_path)
         console.print("Starting a chain, a gateway, a market, and two daemons with bonds …")
-        async with world(folder, block_time=BLOCK_TIME, max_input=MAX_INPUT, asset=asset) as stage:
+        async with world(folder, block_time=BLOCK_TIME, max_input=MAX_INPUT, asset=asset, sources=sourcing) as stage:
             order, names = order_of(stage, service), stage.assets
             paid = stage.coin.show(order.payment)
             console.print(f"{source} ({source.stat().st_size} bytes) to service {service} for {paid}", markup=False)

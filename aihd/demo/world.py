@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 import sys
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import aiohttp
 
@@ -19,6 +20,7 @@ from aihd.chain.explorer import Explorer
 from aihd.chain.mnemonic import new_mnemonic, write_mnemonic
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
+from aihd.chain.sources import Sources
 from aihd.client.party import Party, party, plan_deployment
 from aihd.core.assets import Asset, Assets
 from aihd.demo.story import ERG, Coin
@@ -26,13 +28,13 @@ from aihd.devnet import Devnet
 from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.errors import DependencyError
 from aihd.protocol import plans
-from aihd.protocol.boxes import tokens_of
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.trees import address_of
 from aihd.protocol.units import NANO_PER_ERG, format_erg
 
 NETWORK: Final = "devnet"
 FEE: Final = 1_100_000
+Sourcing = Literal["node", "explorer", "both"]
 POLL: Final = 0.25
 FINAL_DEPTH: Final = 10
 PURSE: Final = 100 * NANO_PER_ERG
@@ -131,18 +133,21 @@ async def world(
     names: tuple[str, ...] = ("node-a", "node-b"),
     start: bool = True,
     asset: str | None = None,
+    sources: Sourcing = "both",
 ) -> AsyncIterator[World]:
     """Set everything up in `folder`, with a bonded daemon for each name, and take everything down again.
 
-    With `asset` the client is given a token of that name, which the daemons take.
+    With `asset` the client is given a token of that name, which the daemons take. `sources`: who lists boxes for everybody, the node's
+    index, an explorer beside a plain node, or both.
 
     Without `start` the daemons are configured and bonded, but not started.
     """
     async with AsyncExitStack() as stack:
-        devnet = await stack.enter_async_context(Devnet(block_time=block_time))
+        devnet = await stack.enter_async_context(Devnet(block_time=block_time, extra_index=sources != "explorer"))
         gateway = await stack.enter_async_context(EmbeddedGateway(folder / "nodo", credit=PLENTY))
         services = {name: gateway.install(SERVICES / name.replace("-", "_")) for name in ("text-digest", "word-count")}
-        makers = _Makers(folder, devnet, stack)
+        explorers = () if sources == "node" else (devnet.explorer_url,)
+        makers = _Makers(folder, devnet, stack, explorers)
         treasury = Signer(new_mnemonic())
         deployment, genesis_id = await makers.found_market(treasury.tree)
         client = await makers.party("client", deployment, genesis_id)
@@ -153,7 +158,15 @@ async def world(
             exchange, ops = free_port(), free_port()
             await node.open_bond(STAKE, f"http://127.0.0.1:{exchange}")
             config = _write_config(
-                folder / name, devnet, gateway, makers.deployment_file, exchange, ops, max_input, coin=coin
+                folder / name,
+                devnet,
+                gateway,
+                makers.deployment_file,
+                exchange,
+                ops,
+                max_input,
+                coin=coin,
+                explorers=explorers,
             )
             daemons.append(Daemon(name, config, ops))
             stack.push_async_callback(daemons[-1].stop)
@@ -190,7 +203,8 @@ def _address(who: Party) -> str:
 class _Makers:
     """Makes wallets, the market and parties on one devnet."""
 
-    def __init__(self, folder: Path, devnet: Devnet, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, devnet: Devnet, stack: AsyncExitStack, explorers: tuple[str, ...]) -> None:
+        self._explorers = explorers
         self._folder = folder
         self._devnet = devnet
         self._stack = stack
@@ -200,9 +214,10 @@ class _Makers:
         """Mint the bond tokens into a minter and write the deployment file."""
         signer = self._wallet("deployer")
         address = address_of(signer.tree)
-        urls = (self._devnet.explorer_url,)
         await self._funded(signer)
-        deployment = await plan_deployment(urls, signer, address, network=NETWORK, treasury=treasury)
+        deployment = await plan_deployment(
+            self._explorers, signer, address, network=NETWORK, treasury=treasury, node_urls=(self._devnet.node_url,)
+        )
         async with aiohttp.ClientSession() as session:
             genesis_id = (await Node(session, (self._devnet.node_url,)).info()).genesis_id
         write_deployment(self.deployment_file, deployment, genesis_id)
@@ -214,9 +229,7 @@ class _Makers:
         """A token with two decimals, 1,000.00 of it in the wallet of `owner`."""
         address = _address(owner)
         token = bytes.fromhex(self._devnet.chain.issue(name, 100_000, 2, to=address))
-        while all(
-            held != token for box in await owner.view.explorer.unspent_by_address(address) for held, _ in tokens_of(box)
-        ):
+        while all(held != token for box in await owner.view.unspent(owner.signer.tree) for held, _ in box.tokens):
             await asyncio.sleep(POLL)
         return Coin(token, name, 2)
 
@@ -235,8 +248,8 @@ class _Makers:
         address = address_of(signer.tree)
         self._devnet.chain.faucet(address, PURSE)
         async with aiohttp.ClientSession() as session:
-            explorer = Explorer(session, (self._devnet.explorer_url,))
-            while not await explorer.unspent_by_address(address):
+            sources = Sources(Node(session, (self._devnet.node_url,)), Explorer(session, self._explorers), ())
+            while not (await sources.first(lambda finder: finder.listing((signer.tree,)))).found:
                 await asyncio.sleep(POLL)
 
     async def _party(
@@ -245,7 +258,7 @@ class _Makers:
         return await self._stack.enter_async_context(
             party(
                 node_urls=(self._devnet.node_url,),
-                explorer_urls=(self._devnet.explorer_url,),
+                explorer_urls=self._explorers,
                 deployment=deployment,
                 genesis_id=genesis_id,
                 signer=signer,
@@ -268,6 +281,7 @@ def _write_config(
     max_input: int,
     *,
     coin: Coin,
+    explorers: tuple[str, ...],
 ) -> Path:
     """The configuration of one daemon, as an operator would write it."""
     config = folder / "aihd.toml"
@@ -275,7 +289,7 @@ def _write_config(
 [chain]
 network = "{NETWORK}"
 node_urls = ["{devnet.node_url}"]
-explorer_urls = ["{devnet.explorer_url}"]
+explorer_urls = {json.dumps(explorers)}
 poll = "{int(POLL * 1000)} ms"
 final_depth = {FINAL_DEPTH}
 deployment = "{deployment}"

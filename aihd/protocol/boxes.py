@@ -1,6 +1,6 @@
 """The typed content of each protocol box: its registers as Python values, and the way there and back.
 
-`On[Bond]` is a bond as it lies on the chain: the ergo-lib box together with its decoded content. Reading is strict (codec.BoxError);
+`On[Bond]` is a bond as it lies on the chain: the box together with its decoded content. Reading is strict (codec.BoxError);
 whoever holds a typed box may rely on types, sizes and ranges. Whether a script and tokens are ours is asked of `Deployment`.
 """
 
@@ -12,6 +12,7 @@ from typing import Generic, Protocol, Self, TypeVar
 from ergo_lib_python.chain import Constant, ErgoBox, NonMandatoryRegisterId
 
 from aihd.protocol import codec
+from aihd.protocol.box import Box
 from aihd.protocol.codec import Registers
 from aihd.protocol.constants import (
     COMPLETED,
@@ -34,48 +35,65 @@ class Content(Protocol):
         """The registers from R4 on."""
 
     @classmethod
-    def read(cls, box: ErgoBox) -> Self:
+    def read(cls, box: ErgoBox | Box) -> Self:
         """Decode a box; BoxError when it is malformed."""
 
 
 T_co = TypeVar("T_co", bound=Content, covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class On(Generic[T_co]):
     """A protocol box on the chain or in the mempool."""
 
-    box: ErgoBox
+    source: ErgoBox | Box
     content: T_co
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, On) and (self.id, self.content) == (other.id, other.content)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    @property
+    def box(self) -> ErgoBox:
+        """The box as plans and signer want it. Made when asked for: what is only kept and looked at costs a fiftieth of its memory."""
+        return self.source.ergo() if isinstance(self.source, Box) else self.source
 
     @property
     def id(self) -> str:
-        return str(self.box.box_id)
+        return self.source.id if isinstance(self.source, Box) else str(self.source.box_id)
 
     @property
     def raw_id(self) -> bytes:
-        return bytes(self.box.box_id)
+        return bytes.fromhex(self.id)
 
     @property
     def value(self) -> int:
         """nanoERG."""
-        return self.box.value
+        return self.source.value
+
+    @property
+    def creation_height(self) -> int:
+        return self.source.creation_height
 
     @property
     def tokens(self) -> tuple[tuple[bytes, int], ...]:
-        return tokens_of(self.box)
+        return tokens_of(self.source)
 
     @property
     def transaction_id(self) -> str:
-        return str(self.box.transaction_id)
+        return str(self.source.transaction_id)
 
 
-def tokens_of(box: ErgoBox) -> tuple[tuple[bytes, int], ...]:
+def tokens_of(box: ErgoBox | Box) -> tuple[tuple[bytes, int], ...]:
     """(token id, amount) pairs of a box, in order."""
+    if isinstance(box, Box):
+        return box.tokens
     return tuple((bytes(t.token_id), int(t.amount)) for t in box.tokens)
 
 
-def _asset(box: ErgoBox, *, after: int) -> bytes | None:
+def _asset(box: ErgoBox | Box, *, after: int) -> bytes | None:
     """The token of a payment, which stands after the task token where there is one; how many units is checked by Deployment.read."""
     held = tokens_of(box)
     return held[after][0] if len(held) > after else None
@@ -94,7 +112,7 @@ class Minter:
         return ()
 
     @classmethod
-    def read(cls, box: ErgoBox) -> Self:
+    def read(cls, box: ErgoBox | Box) -> Self:
         return cls()
 
 
@@ -129,7 +147,7 @@ class Bond:
         )
 
     @classmethod
-    def read(cls, box: ErgoBox) -> Self:
+    def read(cls, box: ErgoBox | Box) -> Self:
         r = Registers("Bond", box)
         amount, committed, score, completed, failed, timed_out, born = r.longs("R5", 7)
         return cls(
@@ -196,7 +214,7 @@ class TaskEscrow:
         )
 
     @classmethod
-    def read(cls, box: ErgoBox) -> Self:
+    def read(cls, box: ErgoBox | Box) -> Self:
         r = Registers("TaskEscrow", box)
         worth, payment, min_reputation, claim_deadline, exec_window, window, difficulty, holdback, version = r.longs(
             "R6", 9
@@ -247,7 +265,7 @@ class ClaimedTask:
         )
 
     @classmethod
-    def read(cls, box: ErgoBox) -> Self:
+    def read(cls, box: ErgoBox | Box) -> Self:
         r = Registers("ClaimedTask", box)
         worth, payment, exec_deadline, claim_height, holdback = r.longs("R6", 5)
         return cls(
@@ -288,7 +306,7 @@ class Receipt:
         )
 
     @classmethod
-    def read(cls, box: ErgoBox) -> Self:
+    def read(cls, box: ErgoBox | Box) -> Self:
         r = Registers("Receipt", box)
         proof = r.coll_byte("R8", most=MAX_PROOF)
         if len(proof) < 33:
@@ -321,7 +339,7 @@ class FailureReceipt:
         )
 
     @classmethod
-    def read(cls, box: ErgoBox) -> Self:
+    def read(cls, box: ErgoBox | Box) -> Self:
         r = Registers("FailureReceipt", box)
         return cls(
             r.coll_byte("R4", size=32),
@@ -365,7 +383,7 @@ class Rating:
         )
 
     @classmethod
-    def read(cls, box: ErgoBox) -> Self:
+    def read(cls, box: ErgoBox | Box) -> Self:
         r = Registers("Rating", box)
         worth, held, outcome = r.longs("R6", 3)
         commit_deadline, reveal_deadline, client_mark, node_mark = r.ints("R7", 4)

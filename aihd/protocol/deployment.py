@@ -15,6 +15,7 @@ from ergo_lib_python.chain import Constant, ErgoBox
 from ergo_lib_python.ergo_tree import ErgoTree
 
 from aihd.errors import ConfigError
+from aihd.protocol.box import Box
 from aihd.protocol.boxes import (
     Bond,
     ClaimedTask,
@@ -25,7 +26,6 @@ from aihd.protocol.boxes import (
     Rating,
     Receipt,
     TaskEscrow,
-    tokens_of,
 )
 from aihd.protocol.codec import BoxError
 from aihd.protocol.hashes import blake2b256
@@ -140,14 +140,14 @@ class Deployment:
         """One hash over all scripts: two deployments with the same id are the same market."""
         return blake2b256(*(blake2b256(self.trees[guard]) for guard in Guard)).hex()
 
-    def guard_of(self, box: ErgoBox) -> Guard | None:
+    def guard_of(self, box: ErgoBox | Box) -> Guard | None:
         return self._guards.get(script_of(box))
 
-    def read(self, content: type[C], box: ErgoBox) -> On[C]:
+    def read(self, content: type[C], box: ErgoBox | Box) -> On[C]:
         """`box` as a typed box; BoxError when its script, tokens or registers are not those of a `content` of this deployment."""
         guard = GUARD_OF[content]
         if self.guard_of(box) is not guard:
-            raise BoxError(f"box {box.box_id} does not stand under the {guard} guard of this deployment")
+            raise BoxError(f"box {_id_of(box)} does not stand under the {guard} guard of this deployment")
         found = On(box, content.read(box))
         self._check_tokens(guard, found)
         return found
@@ -169,10 +169,14 @@ class Deployment:
                 expected = [(task_id, 1)]
             case FailureReceipt(task_id=task_id):
                 expected = [(task_id, 1)]
-        held = tokens_of(found.box)
+        held = found.tokens
         if len(held) != len(expected) or any(
             (want_id is not None and have_id != want_id) or (want is not None and have != want)
             for (have_id, have), (want_id, want) in zip(held, expected, strict=True)
         ):
             shown = ", ".join(f"{i.hex()[:16]}…x{n}" for i, n in held) or "no tokens"
             raise BoxError(f"{guard} box {found.id}: it holds {shown}, which a box of this kind does not")
+
+
+def _id_of(box: ErgoBox | Box) -> str:
+    return box.id if isinstance(box, Box) else str(box.box_id)

@@ -20,6 +20,7 @@ from ergo_lib_python.chain import Constant, ErgoBox
 
 from aihd.errors import UsageError
 from aihd.protocol import codec
+from aihd.protocol.box import Box
 from aihd.protocol.boxes import On, registers, tokens_of
 from aihd.protocol.codec import Registers
 from aihd.protocol.funding import Funds, InsufficientFundsError, Output, Plan, TxKind, balance
@@ -99,15 +100,15 @@ class OpinionBox:
         )
 
     @classmethod
-    def read(cls, box: ErgoBox) -> Self:
+    def read(cls, box: ErgoBox | Box) -> Self:
         """Decode a box; BoxError when it is malformed."""
         r = Registers("Opinion", box)
         return cls(
             r.coll_byte("R4", size=32),
             r.coll_byte("R5", most=MAX_SUBJECT),
-            _boolean(r, box, "R6"),
+            r.boolean("R6"),
             r.coll_byte("R7", most=4096),
-            _boolean(r, box, "R8"),
+            r.boolean("R8"),
             r.coll_byte("R9", most=4096),
         )
 
@@ -120,7 +121,7 @@ class OpinionBox:
 Proof = tuple[On[OpinionBox], ...]
 
 
-def read_proof(token: bytes, owner: bytes, boxes: Sequence[ErgoBox]) -> Proof:
+def read_proof(token: bytes, owner: bytes, boxes: Sequence[ErgoBox | Box]) -> Proof:
     """The boxes of the proof `token` that `owner` (a tree) may change; anything else that holds the token is left out.
 
     BoxError when one of ours is malformed: then nothing of the proof may be touched, for what it holds is not known.
@@ -274,11 +275,3 @@ def _plan(
         )
     plan = balance(TxKind.OPINION, inputs, named, funds, height, signer=funds.change[3:])
     return replace(plan, data_inputs=tuple(shown[token] for token in sorted(needed)))
-
-
-def _boolean(r: Registers, box: ErgoBox, register: str) -> bool:
-    index = int(register[1:]) - 4
-    raw = bytes(box.additional_registers[codec.REGISTER_IDS[index]]) if index < r.count else b""
-    if raw not in (b"\x01\x00", b"\x01\x01"):
-        raise r.error(register, raw, "Boolean")
-    return raw == b"\x01\x01"

@@ -14,6 +14,7 @@ from ergo_lib_python.chain import ErgoBox
 
 from aihd.errors import UsageError
 from aihd.protocol import codec, guards, hashes
+from aihd.protocol.box import Box
 from aihd.protocol.boxes import (
     Bond,
     ClaimedTask,
@@ -151,7 +152,7 @@ def claim(market: Market, task: On[TaskEscrow], bond: On[Bond], funds: Funds) ->
     return balance(TxKind.CLAIM, (task.box, bond.box), named, funds, market.height, signer=bond.content.node)
 
 
-def is_reserve_of(box: ErgoBox, claim_id: str) -> bool:
+def is_reserve_of(box: ErgoBox | Box, claim_id: str) -> bool:
     """Returns true for the reserve that the claim with this transaction id set aside."""
     return str(box.transaction_id) == claim_id and box.index == RESERVE_INDEX and box.value == RESERVE
 

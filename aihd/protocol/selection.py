@@ -39,7 +39,7 @@ def weight(score: int) -> int:
 def is_selected(task: On[TaskEscrow], bond: Bond, headers: Iterable[HeaderRef], height: int) -> bool:
     """Would the guard let this bond take the task at HEIGHT `height`, `headers` being those that the script sees?"""
     terms = task.content
-    created = task.box.creation_height
+    created = task.creation_height
     if height > created + terms.selection_window:
         return True
     odds = weight(bond.score) * TICKETS

@@ -12,6 +12,7 @@ from functools import lru_cache
 from ergo_lib_python.chain import Address, ErgoBox, NetworkPrefix
 from ergo_lib_python.ergo_tree import ErgoTree
 
+from aihd.protocol.box import Box
 from aihd.protocol.panics import contained
 
 VERSION_MASK = 0x07
@@ -35,8 +36,10 @@ _trees: dict[str, bytes] = {}  # by box id
 _same: dict[bytes, bytes] = {}  # one object for all boxes under a script
 
 
-def script_of(box: ErgoBox) -> bytes:
+def script_of(box: ErgoBox | Box) -> bytes:
     """The serialized script of a box. ergo-lib makes it anew for 0.1 to 0.6 ms at every question; a box id never stands for another."""
+    if isinstance(box, Box):
+        return box.tree
     key = str(box.box_id)
     found = _trees.get(key)
     if found is None:

@@ -43,8 +43,8 @@ class Indexer(Service):
 
     async def step(self) -> None:
         tip = self.engine.tip
-        if tip.info.header_id == self._looked_at:
-            return
+        if tip.info.header_id == self._looked_at or not self.engine.view.node.indexed:
+            return  # without a node's extra index the history cannot be read; the status says so
         await self._read()
         await self._fold(tip.height)
         await self._write(tip.height)

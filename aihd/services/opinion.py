@@ -93,10 +93,10 @@ class Opinions(Service):
         token = self._token()
         if token is None:
             return ()
-        found = await self.engine.view.explorer.by_token(token)
+        found = await self.engine.view.sources.by_token(token)
         boxes = [sighting.box for sighting in found if sighting.spent_by is None]
         for box in boxes:
-            if await self.engine.view.node.box(str(box.box_id)) is None:
+            if await self.engine.view.node.box(box.id) is None:
                 return None
         return opinion.read_proof(token, self.engine.signer.tree, boxes) or None
 
@@ -110,8 +110,8 @@ class Opinions(Service):
     async def _types(self, wanted: Iterable[bytes]) -> list[ErgoBox]:
         """The unspent boxes of the type NFTs, which the contract reads; what is missing is the plan's to complain about."""
         view = self.engine.view
-        found = [sighting for token in sorted(wanted) for sighting in await view.explorer.by_token(token)]
-        return [s.box for s in found if s.spent_by is None and await view.node.box(str(s.box.box_id)) is not None]
+        found = [sighting for token in sorted(wanted) for sighting in await view.sources.by_token(token)]
+        return [s.box.ergo() for s in found if s.spent_by is None and await view.node.box(s.box.id) is not None]
 
 
 def strongest(opinions: Iterable[Opinion]) -> list[Opinion]:

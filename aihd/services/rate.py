@@ -103,9 +103,9 @@ class Rate(Service):
     async def _overdue(self, height: int) -> AsyncIterator[tuple[On[Rating], On[Bond]]]:
         view, me = self.engine.view, self.engine.signer.public_key
         bonds = {task: bond for bond in await view.bonds() for task in bond.content.open_ids if bond.content.node != me}
-        for sighting in await view.explorer.unspent_by_tree(view.deployment.trees[Guard.RATING]):
+        for box in await view.unspent(view.deployment.trees[Guard.RATING]):
             try:
-                rating = view.deployment.read(Rating, sighting.box)
+                rating = view.deployment.read(Rating, box)
             except BoxError:
                 continue
             bond = bonds.get(plans.task_id_of(rating))

@@ -45,8 +45,8 @@ class Reclaim(Service):
         intent = Intent("reclaim", task.id)
         if engine.submitter.busy(intent):
             return
-        # So old a box is in the explorer only.
-        life = read_life(engine.view.deployment, await engine.view.explorer.by_token(task.id))
+        # So old a box is not kept by the follower.
+        life = read_life(engine.view.deployment, await engine.view.sources.life(task.id))
         receipt = life.receipt or life.failure
         if receipt is None or await engine.view.node.box(receipt.id) is None:
             self._done.add(task.id)

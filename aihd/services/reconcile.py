@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -19,6 +19,8 @@ from aihd.services.settle import end_intent
 from aihd.services.watch import claim_intent
 
 log = structlog.get_logger()
+
+VANISHED: Final = "its escrow is no longer on the chain"
 
 
 class Reconcile(Service):
@@ -79,11 +81,18 @@ class Reconcile(Service):
         engine = self.engine
         life, escrow = await engine.view.standing(task.id)
         where = where_is(escrow, life, engine.signer.public_key, engine.tip.next_height)
+        if where is None and engine.view.is_unproved(task.id):
+            return  # what is missing is missing in a source, and may be on the chain
         if where is None and task.id not in held and not engine.journal.has_live(claim_intent(task.id).key):
             where = Where.OPEN  # its post went with a branch: it may come back until its deadline, and is given up then
         if where is None:
-            return  # nothing is known of it now: keep what we have and look again
+            # Keep what we have and look again.
+            if task.note != VANISHED:
+                engine.journal.update(task.id, "not on the chain", note=VANISHED)
+            return
         changes = await self._changes(task, where, life, escrow)
+        if task.note == VANISHED:
+            changes["note"] = ""
         known = asdict(task)
         changes = {name: value for name, value in changes.items() if known[name] != value}
         if changes:

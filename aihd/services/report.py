@@ -45,6 +45,7 @@ class Report:
     def document(self) -> dict[str, Any]:
         """The status document now."""
         engine = self._engine
+        seconds = SECONDS_PER_BLOCK[engine.view.deployment.network]
         facts = facts_of(engine.journal, self._height, self._wallet, engine.health, engine.limits, running=True)
         return status(
             replace(
@@ -56,7 +57,11 @@ class Report:
                 services=len(engine.policy.services),
                 fee=engine.policy.tx_fee,
                 waiting=engine.waiting,
-                seconds_per_block=SECONDS_PER_BLOCK[engine.view.deployment.network],
+                seconds_per_block=seconds,
+                standstill=engine.view.standstill(time.time(), seconds),
+                set_up=str(engine.view.sources.set_up),
+                blind=engine.view.sources.blind,
+                set_aside=engine.view.set_aside,
             )
         )
 
@@ -72,7 +77,8 @@ class Report:
         view = self._engine.view
         for kind, source in (("node", view.node), ("explorer", view.explorer)):
             for server in source.servers:
-                yield SourceFacts(kind, server.url, server.lies, server.reason if server.rests else "")
+                resting = server.reason if server.rests else ""
+                yield SourceFacts(kind, server.url, server.lies, resting, tuple(server.unfit_now))
 
     def healthy(self) -> Health:
         """Whether the loop turns, whatever the chain sources answer."""

@@ -135,4 +135,5 @@ class Stock(Service):
         # Tasks that are at work go on with what they were taken by, so nothing is forgotten here.
         self.engine.services.update(goods.offered)
         self.engine.policy = goods.rules
+        self.engine.view.relist()  # what the rules of before could never take was not kept
         self._settings, self._local, self._missing = settings, local, goods.missing

@@ -68,6 +68,7 @@ class Watch(Service):
         if engine.policy is not self._rules:
             self._rules = engine.policy
             self._declined.clear()
+        self._count_turned_down()
         open_now = {task.raw_id: task for task in await engine.view.escrows()}
         self._declined &= open_now.keys()
         self._forget(open_now)
@@ -96,6 +97,15 @@ class Watch(Service):
             self._passed_over.pop(task.raw_id, None)
             self._declined.add(task.raw_id)
             self._count(task.raw_id, decline, task.content.claim_deadline)
+
+    def _count_turned_down(self) -> None:
+        """Escrows that the view did not keep: what stands against them was plain at the first look."""
+        turned_down, self.engine.view.turned_down = self.engine.view.turned_down, {}
+        known = {task.id for task in self.engine.journal.open_tasks()}
+        rows = [(key, why.code, why.sentence, until) for key, (why, until) in turned_down.items() if key not in known]
+        counted = self.engine.journal.decline_tasks(rows)
+        if counted:
+            log.info("declined at first sight", tasks=counted, last=rows[-1][2])
 
     def _paused(self) -> policy.Decline | None:
         if self.engine.journal.paused() is None:

@@ -422,16 +422,22 @@ class Journal:
 
         `until` is its claim deadline, a height. Of the tasks the DECLINES_KEPT that were declined last are remembered.
         """
+        return self.decline_tasks([(task_id, code, sentence, until)]) == 1
+
+    def decline_tasks(self, rows: Iterable[tuple[bytes, str, str, int]]) -> int:
+        """As `decline_task`, for many (task id, code, sentence, claim deadline) at once; how many were not counted before."""
+        counted = 0
         with self._atomic("decline") as db:
-            row = (task_id, code, sentence, until)
-            if not db.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?, ?)", row).rowcount:
-                return False
-            db.execute(
-                "INSERT INTO declines VALUES (?, 1, ?) ON CONFLICT (code) DO UPDATE SET count = count + 1, last = excluded.last",
-                (code, sentence),
-            )
+            for row in rows:
+                if not db.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?, ?)", row).rowcount:
+                    continue
+                counted += 1
+                db.execute(
+                    "INSERT INTO declines VALUES (?, 1, ?) ON CONFLICT (code) DO UPDATE SET count = count + 1, last = excluded.last",
+                    row[1:3],
+                )
             db.execute("DELETE FROM declined WHERE rowid <= (SELECT max(rowid) FROM declined) - ?", (DECLINES_KEPT,))
-        return True
+        return counted
 
     def declined(self, task_id: bytes) -> tuple[str, str] | None:
         """Code and sentence of a task that was not taken."""

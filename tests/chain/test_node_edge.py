@@ -16,8 +16,10 @@ from onchain import faulty, is_submit
 
 from aihd.chain.http import SourceError
 from aihd.chain.node import INDEX_PAGE, Answer, Node, classify
+from aihd.core.life import Sighting
 from aihd.devnet import Devnet
 from aihd.protocol import plans
+from aihd.protocol.box import box_of
 from aihd.protocol.funding import Funds, Output
 from aihd.protocol.trees import address_of
 
@@ -78,16 +80,16 @@ async def test_submit__when__given_transactions_of_all_kinds__then__each_is_clas
     assert (await node.submit(rival)).answer is Answer.DOUBLE_SPEND
     assert await node.in_mempool(str(tx.id))
     assert await node.is_spent_in_mempool(str(place.box.box_id))
-    assert await node.mined_at(str(tx.id)) is None
+    assert await node.placed(str(tx.id)) is None
 
     (block,) = chain.mine()
     assert (await node.submit(rival)).answer is Answer.MISSING_INPUT
     assert (await node.submit(tx)).answer is Answer.MISSING_INPUT
-    assert await node.mined_at(str(tx.id)) == (block.height, block.block_id)
+    assert await node.placed(str(tx.id)) == (block.height, block.block_id)
     assert not await node.in_mempool(str(tx.id))
     assert await node.box(str(place.box.box_id)) is None
     change = tx.outputs[2]
-    assert await node.box(str(change.box_id)) == change
+    assert await node.box(str(change.box_id)) == box_of(change)
 
 
 @pytest.mark.asyncio
@@ -159,7 +161,7 @@ async def test_read__when__a_server_recovers__then__the_read_is_repeated(place: 
     async with faulty(place.devnet.node_url) as proxy:
         proxy.fault = lambda _: "500" if len(proxy.seen) < 3 else None
         assert (await Node(place.session, (proxy.url,)).info()).height == place.devnet.chain.height
-        assert len(proxy.seen) == 3
+        assert [path for _, path in proxy.seen] == ["/info", "/info", "/info", "/blocks/lastHeaders/10"]
 
 
 @pytest.mark.asyncio
@@ -199,10 +201,10 @@ async def test_unspent_by_tree__when__there_are_several_pages__then__every_box_o
         for _ in range(count):
             chain.faucet(address_of(YOU.tree), ERG)
         chain.mine()
-    found = {str(s.box.box_id): s for s in await place.node.unspent_by_tree(YOU.tree)}
+    found = {s.box.id: s for s in await place.node.unspent_by_tree(YOU.tree)}
     assert len(found) == INDEX_PAGE + 3
     assert {(s.height, s.spent_by) for s in found.values()} == {(chain.height - 1, None), (chain.height, None)}
-    assert await place.node.indexed() == chain.height
+    assert await place.node.indexed_height(place.node.servers[0]) == chain.height
 
 
 @pytest.mark.asyncio
@@ -210,7 +212,7 @@ async def test_found__when__a_box_is_forged__then__a_lie_that_is_counted(place: 
     box_id = str(place.box.box_id)
     told = await place.node.get(f"/blockchain/box/byId/{box_id}")
     sighting = await place.node.found(box_id)
-    assert sighting is not None and bytes(sighting.box.box_id) == bytes(place.box.box_id)
+    assert isinstance(sighting, Sighting) and sighting.box == box_of(place.box)
     async with faulty(place.devnet.node_url) as liar:
         liar.lies[f"/blockchain/box/byId/{box_id}"] = {**told, "value": told["value"] + 1}
         node = Node(place.session, (liar.url,))

@@ -55,7 +55,7 @@ async def test_state__when__explorers_differ__then__the_one_that_came_farthest_i
     explorer = Explorer(place.session, (place.short.explorer_url, place.long.explorer_url))
     state = await explorer.state()
     assert (state.height, state.block) == (place.long.chain.height, place.long.chain.tip.block_id)
-    assert [box.value for box in await explorer.unspent_by_address(address_of(ME.tree))] == [ERG]
+    assert [found.box.value for found in await explorer.unspent_by_tree(ME.tree)] == [ERG]
 
 
 @pytest.mark.asyncio
@@ -64,20 +64,20 @@ async def test_read__when__a_server_shows_a_forged_box__then__counted_as_a_liar_
 ) -> None:
     place.short.chain.faucet(address_of(ME.tree), ERG)
     place.short.chain.mine()
-    path = f"/api/v1/boxes/unspent/byAddress/{address_of(ME.tree)}"
-    async with faulty(place.short.explorer_url) as liar:
+    async with aiohttp.ClientSession() as session, faulty(place.short.explorer_url) as liar:
+        (honest,) = await Explorer(session, (place.short.explorer_url,)).unspent_by_tree(ME.tree)
+        path = f"/api/v1/boxes/{honest.box.id}"
         async with place.session.get(place.short.explorer_url + path) as answer:
             forged = await answer.json()
-        forged["items"][0]["value"] *= 2
-        liar.lies[path] = forged
+        liar.lies[path] = {**forged, "value": 2 * forged["value"]}
         explorer = Explorer(place.session, (liar.url, place.short.explorer_url))
-        assert [box.value for box in await explorer.unspent_by_address(address_of(ME.tree))] == [ERG]
+        assert await explorer.box(honest.box.id) == honest
         first, second = explorer.servers
         assert (first.lies, first.rests, second.lies, second.rests) == (1, True, 0, False)
         assert "is not what it says" in first.reason
         alone = Explorer(place.session, (liar.url,))
         with pytest.raises(LieError, match="is not what it says"):
-            await alone.unspent_by_address(address_of(ME.tree))
+            await alone.box(honest.box.id)
         assert alone.servers[0].lies == 3, "with nobody else to ask it is asked again, and each lie counts"
 
 
@@ -100,13 +100,13 @@ def test_server__when__it_fails_again_and_again__then__it_rests_longer_up_to_a_l
     server = Server("http://one")
     rests = []
     for _ in range(12):
-        server.rests_until = 0.0
+        server.whole.until = 0.0
         server.failed("no answer")
         rests.append(server.rests_until)
     lengths = [later - rests[0] for later in rests]
     assert lengths == sorted(lengths)
     assert FIRST_REST < lengths[-1] + 2 * FIRST_REST <= LONGEST_REST + 1
     server.worked()
-    server.rests_until = 0.0
+    server.whole.until = 0.0
     server.failed("no answer")
     assert server.rests_until - rests[0] < LONGEST_REST / 2, "a good answer makes up for the failures before"

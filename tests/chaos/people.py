@@ -21,6 +21,7 @@ from aihd.execution import seal
 from aihd.execution.auth import SIGNATURE_HEADER, upload_message
 from aihd.execution.inputs import data_locator
 from aihd.protocol import envelope, hashes, plans
+from aihd.protocol.box import box_of
 from aihd.protocol.boxes import Bond, Content, FailureReceipt, Minter, On, TaskEscrow
 from aihd.protocol.constants import VERSION
 from aihd.protocol.deployment import Deployment, Guard
@@ -64,7 +65,7 @@ class Ground:
 
     def _sighting(self, box: ChainBox) -> Sighting:
         spender = self.chain.ledger.spender(box.view.box_id)
-        return Sighting(box.view.box, box.height, bytes.fromhex(box.block_id), spender)
+        return Sighting(box_of(box.view.box), box.height, bytes.fromhex(box.block_id), spender)
 
     def forget(self) -> None:
         """What was read of other branches is of no use any more."""

@@ -6,19 +6,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+import made as made_terms
 import pytest
 from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.transaction import TxId
 from hypothesis import given
 from hypothesis import strategies as st
-from made import escrow as terms
-from offchain import COMMITMENT, ERG, SERVICE, coin, digest, signer
+from offchain import COMMITMENT, ERG, OUTPUT, PARAMS, SERVICE, coin, digest, signer
 
 from aihd.chain.contracts import make_deployment
-from aihd.core.index import Block, Header, Index, Mined
+from aihd.core.index import UNDO, Block, Header, Index
 from aihd.core.life import Sighting
 from aihd.errors import InvariantError
-from aihd.protocol.boxes import Bond, Content, TaskEscrow, registers
+from aihd.protocol.blocks import Mined
+from aihd.protocol.box import CONTENT, REGISTERS, Box, Odd, box_of
+from aihd.protocol.boxes import Bond, Content, On, Receipt, TaskEscrow, registers
 from aihd.protocol.deployment import Guard
 from aihd.protocol.trees import parse_tree
 
@@ -26,67 +28,78 @@ OWNER, STRANGER = signer("node"), signer("stranger")
 WALLET: Final = OWNER.tree
 BOND_TOKEN: Final = digest("bond token")
 DEPLOYMENT: Final = make_deployment(
-    network="devnet", bond_token=BOND_TOKEN, treasury=signer("treasury").tree, expiry=10**6
+    network="devnet", bond_token=BOND_TOKEN, treasury=signer("treasury").tree, expiry=1_000_000
 )
 BASE: Final = Header(100, digest("base"), digest("before the base"))
 TASKS: Final = (digest("one task"), digest("another task"))
-TERMS: Final = terms(service_hash=SERVICE, input_commitment=COMMITMENT, claim_deadline=200, client=OWNER.public_key)
+TERMS: Final = made_terms.escrow(service_hash=SERVICE, input_commitment=COMMITMENT, client=OWNER.public_key)
 # Under these a box of a task's token tells of the task; under a bond, the minter or a wallet it tells nothing.
 OF_TASK: Final = (Guard.CLAIMED, Guard.RECEIPT, Guard.FAILURE, Guard.RATING)
 
 
-def made(guard: Guard, content: Content, seed: object, token: bytes | None = None) -> ErgoBox:
+def made(guard: Guard, content: Content, seed: object, token: bytes | None = None) -> Box:
     """A well-formed box under a guard."""
     tokens = [Token(TokenId(token), 1)] if token else None
     script = parse_tree(DEPLOYMENT.trees[guard])
     candidate = ErgoBoxCandidate(
         value=ERG, script=script, creation_height=90, tokens=tokens, registers=registers(content)
     )
-    return ErgoBox.from_box_candidate(candidate, TxId(digest(guard, seed).hex()), 0)
+    return box_of(ErgoBox.from_box_candidate(candidate, TxId(digest(guard, seed).hex()), 0))
 
 
-def escrow(seed: object) -> ErgoBox:
+def escrow(seed: object) -> Box:
     return made(Guard.TASK, TERMS, seed)
 
 
-def bond(seed: object) -> ErgoBox:
+def receipt(task: bytes) -> Box:
+    content = Receipt(task, COMMITMENT, OUTPUT, PARAMS, OWNER.public_key, b"signature", digest("cid"))
+    return made(Guard.RECEIPT, content, task, task)
+
+
+def bond(seed: object) -> Box:
     return made(Guard.BOND, Bond(OWNER.public_key, ERG), seed, BOND_TOKEN)
 
 
-def holding(tree: bytes, task: bytes, seed: object) -> ErgoBox:
+def holding(tree: bytes, task: bytes, seed: object) -> Box:
     """A box with a unit of a task's token and no registers: malformed under any guard."""
-    return coin(tree, ERG, f"holding {seed}", ((task, 1),))
+    return box_of(coin(tree, ERG, f"holding {seed}", ((task, 1),)))
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
     """A box with what is expected of it, worked out once: its script, the task that it tells of, and whether it is well formed."""
 
-    box: ErgoBox
+    box: Box
     tree: bytes
     task: bytes | None
     kind: type[Content] | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether an index knows it: a wallet's boxes, and what is well formed under a guard."""
+        return self.tree == WALLET or self.kind is not None
 
 
 def _pool() -> Iterator[Made]:
     """Boxes that blocks create: some of each kind, well formed and not, ours and not."""
     guards: list[tuple[Guard | None, bytes]] = [(None, WALLET), (None, STRANGER.tree), *DEPLOYMENT.trees.items()]
     for guard, tree in guards:
-        plain = coin(tree, ERG, f"plain {tree.hex()}")
-        yield Made(plain, tree, bytes(plain.box_id) if guard is Guard.TASK else None)
+        plain = box_of(coin(tree, ERG, f"plain {tree.hex()}"))
+        yield Made(plain, tree, plain.raw_id if guard is Guard.TASK else None)
         for task in TASKS:
             held = holding(tree, task, tree.hex() + task.hex())
-            named = bytes(held.box_id) if guard is Guard.TASK else task if guard in OF_TASK else None
+            named = held.raw_id if guard is Guard.TASK else task if guard in OF_TASK else None
             yield Made(held, tree, named)
-    yield from (Made(box, DEPLOYMENT.trees[Guard.TASK], bytes(box.box_id), TaskEscrow) for box in map(escrow, range(4)))
+    yield from (Made(box, DEPLOYMENT.trees[Guard.TASK], box.raw_id, TaskEscrow) for box in map(escrow, range(4)))
     yield from (Made(box, DEPLOYMENT.trees[Guard.BOND], None, Bond) for box in map(bond, range(3)))
+    yield from (Made(receipt(task), DEPLOYMENT.trees[Guard.RECEIPT], task, Receipt) for task in TASKS)
 
 
-def key(box: ErgoBox) -> str:
-    return str(box.box_id)
+def key(box: Box) -> str:
+    return box.id
 
 
-def seen(box: ErgoBox, at: Header = BASE, spent_by: str | None = None) -> Sighting:
+def seen(box: Box, at: Header = BASE, spent_by: str | None = None) -> Sighting:
     return Sighting(box, at.height, at.id, spent_by)
 
 
@@ -94,9 +107,9 @@ POOL: Final = {key(made.box): made for made in _pool()}
 LISTED: Final = {
     key(made.box): made
     for made in (
-        Made(escrow("listed"), DEPLOYMENT.trees[Guard.TASK], bytes(escrow("listed").box_id), TaskEscrow),
+        Made(escrow("listed"), DEPLOYMENT.trees[Guard.TASK], escrow("listed").raw_id, TaskEscrow),
         Made(bond("listed"), DEPLOYMENT.trees[Guard.BOND], None, Bond),
-        Made(coin(WALLET, ERG, "listed"), WALLET, None),
+        Made(box_of(coin(WALLET, ERG, "listed")), WALLET, None),
     )
 }
 KNOWN: Final = POOL | LISTED
@@ -135,7 +148,8 @@ def expected(chain: Chain) -> Shown:
         for tx in block.transactions:
             spent = {box_id: replace(boxes[box_id], spent_by=tx.id) for box_id in tx.inputs if box_id in boxes}
             ours = [box_id for box_id in chain.outputs[tx.id] if POOL[box_id].tree in OURS]
-            boxes |= spent | {box_id: seen(POOL[box_id].box, block.header) for box_id in ours}
+            kept = (box_id for box_id in ours if POOL[box_id].kept)
+            boxes |= spent | {box_id: seen(POOL[box_id].box, block.header) for box_id in kept}
             if spent or ours:
                 mined[tx.id] = block.header.height
     unspent = [box_id for box_id, found in boxes.items() if found.spent_by is None]
@@ -256,9 +270,9 @@ def test_index__when__a_box_is_created_and_spent_in_one_block__then__known_as_sp
     index.apply(block(Mined("a" * 64, (), (box,)), Mined("b" * 64, (key(box),), ())))
     found = index.box(key(box))
     assert found == seen(box, index.tip, "b" * 64)
-    assert index.of_task(bytes(box.box_id)) == [found]
+    assert index.of_task(box.raw_id) == [found]
     index.undo()
-    assert (index.box(key(box)), index.of_task(bytes(box.box_id))) == (None, [])
+    assert (index.box(key(box)), index.of_task(box.raw_id)) == (None, [])
     assert index.unspent(DEPLOYMENT.trees[Guard.TASK]) == [next(iter(LISTED.values())).box]
 
 
@@ -273,15 +287,19 @@ def test_undo__when__several_transactions_of_a_block_spent_something__then__all_
 
 
 @pytest.mark.parametrize("guard", Guard)
-def test_of_task__when__a_box_holds_its_token__then__told_under_the_guards_that_only_a_task_reaches(
-    guard: Guard,
-) -> None:
+def test_of_task__when__a_malformed_box_holds_its_token__then__it_tells_nothing_and_is_counted(guard: Guard) -> None:
     held = holding(DEPLOYMENT.trees[guard], TASKS[0], guard)
-    bare = coin(DEPLOYMENT.trees[guard], ERG, f"bare {guard}")
+    bare = box_of(coin(DEPLOYMENT.trees[guard], ERG, f"bare {guard}"))
     index = Index(DEPLOYMENT, WALLET, BASE, [seen(bare), seen(held)])
-    assert index.of_task(TASKS[0]) == ([seen(held)] if guard in OF_TASK else [])
-    own = [index.of_task(bytes(box.box_id)) for box in (bare, held)]
-    assert own == ([[seen(bare)], [seen(held)]] if guard is Guard.TASK else [[], []])  # an escrow tells of its own task
+    assert [index.of_task(task) for task in (TASKS[0], bare.raw_id, held.raw_id)] == [[], [], []]
+    assert index.set_aside == {f"{guard}: {CONTENT}": 2}
+
+
+def test_of_task__when__boxes_are_well_formed__then__told_under_the_guards_that_only_a_task_reaches() -> None:
+    index = Index(DEPLOYMENT, WALLET, BASE, [seen(escrow(0)), seen(receipt(TASKS[0])), seen(bond(0))])
+    assert index.of_task(TASKS[0]) == [seen(receipt(TASKS[0]))]
+    assert index.of_task(escrow(0).raw_id) == [seen(escrow(0))]  # an escrow tells of its own task
+    assert index.of_task(BOND_TOKEN) == []
 
 
 def test_index__when__boxes_stand_outside_of_the_market__then__ignored_even_with_a_task_token() -> None:
@@ -299,7 +317,7 @@ def test_index__when__a_listing_shows_a_box_twice__then__the_later_sighting_coun
         index = Index(DEPLOYMENT, WALLET, BASE, sightings)
         assert index.box(key(box)) == sightings[-1]
         assert bool(index.unspent(DEPLOYMENT.trees[Guard.TASK])) == (sightings[-1].spent_by is None)
-        assert index.of_task(bytes(box.box_id)) == [sightings[-1]]
+        assert index.of_task(box.raw_id) == [sightings[-1]]
 
 
 def test_index__when__the_listing_was_ahead_of_its_base__then__the_block_brings_what_is_known_and_a_reorg_takes_it() -> (
@@ -314,12 +332,53 @@ def test_index__when__the_listing_was_ahead_of_its_base__then__the_block_brings_
     assert index.unspent(DEPLOYMENT.trees[Guard.TASK]) == [box]
 
 
-def test_typed__when__a_box_stands_under_the_guard_but_is_malformed__then__left_out_and_still_known() -> None:
-    bare = coin(DEPLOYMENT.trees[Guard.TASK], ERG, "no registers")
+def test_typed__when__a_box_stands_under_the_guard_but_is_malformed__then__left_out_and_counted() -> None:
+    bare = box_of(coin(DEPLOYMENT.trees[Guard.TASK], ERG, "no registers"))
     index = Index(DEPLOYMENT, WALLET, BASE, [seen(bare), seen(escrow(0))])
     for _ in range(2):
         assert [(on.id, on.content) for on in index.typed(TaskEscrow)] == [(key(escrow(0)), TERMS)]
-    assert index.box(key(bare)) == seen(bare)
+    assert index.box(key(bare)) is None
+    assert index.set_aside == {f"task: {CONTENT}": 1}
+
+
+def test_apply__when__boxes_are_odd__then__counted_by_script_and_kind_and_taken_back_with_their_block() -> None:
+    trees = (WALLET, DEPLOYMENT.trees[Guard.BOND], STRANGER.tree)
+    odd = tuple(Odd(digest("odd", number).hex(), tree, REGISTERS) for number, tree in enumerate(trees))
+    index = empty_index()
+    for _ in range(2):
+        index.apply(block(Mined("a" * 64, (), odd)))
+        assert index.set_aside == {f"wallet: {REGISTERS}": 1, f"bond: {REGISTERS}": 1}
+        index.undo()
+        assert not index.set_aside
+
+
+def test_index__when__an_escrow_is_not_wanted__then__it_costs_nothing_and_its_spending_is_no_news() -> None:
+    def wanted(on: On[Content], height: int | None) -> bool:
+        return not isinstance(on.content, TaskEscrow) or height == BASE.height
+
+    index = Index(DEPLOYMENT, WALLET, BASE, [seen(escrow(0))], wanted=wanted)
+    index.apply(block(Mined("a" * 64, (), (escrow(1), bond(0)))))
+    assert [on.id for on in index.typed(TaskEscrow)] == [key(escrow(0))]
+    assert index.box(key(escrow(1))) is None and index.box(key(bond(0))) is not None
+    assert not index.set_aside
+
+
+def test_apply__when__a_block_is_too_deep_for_any_reorg__then__what_it_spent_is_forgotten_but_for_tasks_that_last() -> (
+    None
+):
+    listed = [seen(escrow(0)), seen(escrow(1)), seen(bond(0))]
+    index = Index(DEPLOYMENT, WALLET, BASE, listed, lasting=lambda task: task == escrow(0).raw_id)
+    index.apply(block(Mined("a" * 64, tuple(key(found.box) for found in listed), ())))
+    for number in range(UNDO):
+        assert index.box(key(escrow(1))) is not None
+        index.apply(Block(Header(index.tip.height + 1, digest("later", number), index.tip.id), ()))
+    assert [index.box(key(found.box)) is not None for found in listed] == [True, False, False]
+    assert index.base.height == BASE.height + 1
+    assert index.mined_at("a" * 64) is None  # whoever asks, asks a source
+    for _ in range(UNDO):
+        index.undo()
+    with pytest.raises(InvariantError):
+        index.undo()
 
 
 def test_add__when__the_listing_lacked_a_box__then__as_if_it_had_been_listed_and_no_undo_takes_it_away() -> None:
@@ -335,4 +394,4 @@ def test_add__when__the_listing_lacked_a_box__then__as_if_it_had_been_listed_and
         assert spent is not None and spent.spent_by == spender
         each.undo()
         assert each.box(key(late)) == seen(late)
-        assert each.of_task(bytes(late.box_id)) == [seen(late)]
+        assert each.of_task(late.raw_id) == [seen(late)]

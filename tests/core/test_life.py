@@ -10,6 +10,7 @@ from offchain import ERG, Story, coin, digest
 from aihd.core.life import Sighting, read_life
 from aihd.core.rating import MARGIN
 from aihd.core.task import Where
+from aihd.protocol.box import box_of
 from aihd.protocol.boxes import On, Rating
 from aihd.protocol.plans import Side
 
@@ -111,8 +112,8 @@ def test_read_life__when__the_newest_box_is_in_the_mempool__then__it_decides_and
     _, rating = story.release(story.claim(task))
     confirmed = story.sightings(task.raw_id)
     after = story.commit(rating, Side.NODE)
-    waiting = [s if s.box.box_id != rating.box.box_id else replace(s, spent_by=after.transaction_id) for s in confirmed]
-    life = read_life(story.deployment, [*waiting, Sighting(after.box, None, None, None)])
+    waiting = [s if s.box.id != rating.id else replace(s, spent_by=after.transaction_id) for s in confirmed]
+    life = read_life(story.deployment, [*waiting, Sighting(box_of(after.box), None, None, None)])
     assert life.where(story.height) is Where.COMMITTED
     assert life.since is None
     assert life.rating_spent_by is None
@@ -145,7 +146,7 @@ def test_read_life__when__boxes_are_not_ours_or_malformed__then__they_prove_noth
         coin(story.stranger.tree, ERG, "a stranger's box"),
         *(coin(tree, ERG, f"no registers {guard}") for guard, tree in story.deployment.trees.items()),
     ]
-    forged = [Sighting(box, story.tip, digest("main", story.tip), None) for box in strangers]
+    forged = [Sighting(box_of(box), story.tip, digest("main", story.tip), None) for box in strangers]
     assert read_life(story.deployment, [*forged, *honest, *forged]) == read_life(story.deployment, honest)
     assert read_life(story.deployment, forged).where(story.height) is None
 
@@ -176,9 +177,7 @@ def test_read_life__when__a_source_shows_an_old_state_of_a_rating_as_unspent__th
     _, rating = story.release(story.claim(task))
     after = story.commit(rating, Side.NODE)
     story.commit(after, Side.CLIENT)
-    stale = [
-        replace(s, spent_by=None) if s.box.box_id == rating.box.box_id else s for s in story.sightings(task.raw_id)
-    ]
-    gone = [replace(s, spent_by="a" * 64) if s.box.box_id != rating.box.box_id else s for s in stale]
+    stale = [replace(s, spent_by=None) if s.box.id == rating.id else s for s in story.sightings(task.raw_id)]
+    gone = [replace(s, spent_by="a" * 64) if s.box.id != rating.id else s for s in stale]
     for order in (gone, gone[::-1]):
         assert read_life(story.deployment, order).rating == rating

@@ -22,6 +22,7 @@ from aihd.ops.failpoints import AT, LOG
 from aihd.protocol.constants import RATING_VALUE
 from aihd.protocol.deployment import Guard
 from aihd.protocol.guards import treasury_fee
+from aihd.protocol.trees import tree_of
 from aihd.store.journal import Journal
 
 BLOCK_TIME: Final = 0.3
@@ -152,7 +153,8 @@ class Stage:
 
     async def _balance(self) -> int:
         address = self.world.wallets[self.daemon.name]
-        return sum(box.value for box in await self.world.client.view.explorer.unspent_by_address(address))
+        view = self.world.client.view
+        return sum(box.value for box in await view.unspent(tree_of(address, view.prefix)))
 
     def _ratings(self) -> int:
         row = read_service_reputation(self.world.gateway.database, self.world.services[SERVICE].hex())
