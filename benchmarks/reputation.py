@@ -49,7 +49,7 @@ def reputation(ratings: int = RATINGS) -> tuple[Result, Result]:
 
 
 def _fold(engine: Engine, record: TaskRecord, node: bytes) -> float:
-    late = TaskRecord(record.height, record.task, record.client, node, record.value, client_mark=4, node_mark=5)
+    late = TaskRecord(record.height, record.task, record.client, node, record.worth, client_mark=4, node_mark=5)
     start = time.process_time()
     engine.advance(late.height)
     engine.fold([late])

@@ -25,6 +25,21 @@ GOOD, BAD, NEW, TURNED = (signer(name).public_key for name in ("good", "bad", "n
 CLIENTS = [signer(f"client {n}").public_key for n in range(6)]
 
 
+def whole(task: bytes, client: bytes, node: bytes, mark: int, height: int) -> tuple[Step, Step]:
+    """A task of 1 ERG, half of it held back, from claim to settlement."""
+    end = Ended(
+        task=task,
+        outcome=Outcome.COMPLETED,
+        held=ERG // 2,
+        client_mark=mark,
+        node_mark=5,
+        client_committed=True,
+        node_committed=True,
+    )
+    begin = Claimed(task=task, service=b"s" * 32, client=client, node=node, worth=ERG, payment=ERG)
+    return Step(height, digest(height), None, (), begin), Step(height + 1, digest(height + 1), None, (), end)
+
+
 @pytest.fixture
 def history(place: Place) -> Place:
     """Six clients who were content with one node and not with another; the newest rating of each node is not final yet."""
@@ -35,9 +50,7 @@ def history(place: Place) -> Place:
             for node, mark in ((GOOD, 5), (BAD, 1)):
                 task = digest("task", number, node)
                 height = 100 + 10 * number
-                steps.append(Step(height, digest(height), None, (), Claimed(task, b"s" * 32, client, node, ERG)))
-                end = Ended(task, Outcome.COMPLETED, mark, 5, True, True)
-                steps.append(Step(height + 1, digest(height + 1), None, (), end))
+                steps += whole(task, client, node, mark, height)
         journal.history.add(steps)
         journal.history.fund(Funding(key, key, 1, public=False) for key in (*CLIENTS, GOOD, BAD))
         journal.remember(READ_UPTO, "155")
@@ -66,7 +79,13 @@ def test_explain__when__a_key_or_its_address_is_named__then__every_term_and_they
     assert f"{BAD.hex()} as a node" in told
     assert "score -1.000 with confidence" in told
     assert "left out: 1 not final yet" in told
-    assert told.count("1 ERG") == 5
+    assert (told.count("1 ERG"), told.count("0.5 ERG")) == (5, 5)
+    burned = json.loads(inside(history, "reputation", "explain", BAD.hex(), "--json").out)["terms"]
+    assert {(term["worth"], term["held"], term["burned"], term["asset"]) for term in burned} == {
+        (ERG, ERG // 2, ERG // 2, None)
+    }
+    assert {term["burn"] for term in burned} == {10**9 + 10**9 // 16}, "each has burned once and let go once"
+    assert {term["burned"] for term in by_key["terms"]} == {0}
 
 
 def test_explain__when__recent_work_was_worse__then__says_what_that_takes_off(history: Place) -> None:
@@ -74,9 +93,7 @@ def test_explain__when__recent_work_was_worse__then__says_what_that_takes_off(hi
         steps = []
         for week, (client, mark) in enumerate(zip(CLIENTS, (5, 5, 5, 5, 1, 1), strict=True), 1):
             height, task = week * 5_040, digest("turn", week)
-            steps.append(Step(height, digest(height), None, (), Claimed(task, b"s" * 32, client, TURNED, ERG)))
-            end = Ended(task, Outcome.COMPLETED, mark, 5, True, True)
-            steps.append(Step(height + 1, digest(height + 1), None, (), end))
+            steps += whole(task, client, TURNED, mark, height)
         journal.history.add(steps)
         journal.history.fund([Funding(TURNED, TURNED, 1, public=False)])
         journal.remember(READ_UPTO, "40000")

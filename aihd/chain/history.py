@@ -1,9 +1,9 @@
 """Reads the history of a whole market from the chain: every task that a bond took, and how it ended.
 
-A task enters the open ids of a bond by its claim and leaves them by its end, every bond comes from the minter, and a box names the
-transaction that made it. So whoever walks from the first minter box from one spending to the next has met every task of the market, and
-no source can add one. The node is asked, transaction by transaction; no explorer is believed. What is known costs nothing again; what a
-reorg took back is walked anew.
+A task enters the open ids of a bond by its claim and leaves them by its end (a missed deadline, or its rating settled), every bond comes
+from the minter, and a box names the transaction that made it. So whoever walks from the first minter box from one spending to the next
+has met every task of the market, and no source can add one. The node is asked, transaction by transaction; no explorer is believed. What
+is known costs nothing again; what a reorg took back is walked anew.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from aihd.core.life import Sighting
 from aihd.protocol.box import Box, ForgedError, box_of_json
 from aihd.protocol.boxes import Bond, Content, Rating, TaskEscrow
 from aihd.protocol.codec import BoxError
+from aihd.protocol.constants import FAILED
 from aihd.protocol.deployment import Guard
 from aihd.protocol.hashes import blake2b256
 from aihd.protocol.shapes import ShapeError, hexed, hexed_any, listed, mapped, whole
@@ -145,7 +146,7 @@ class HistoryReader:
         first = seen.inputs[0]  # the guards want the task in front
         if taken:
             return self._claimed(first, after.node)
-        return self._ended(left.pop(), first, seen.outputs) if left else None
+        return self._ended(left.pop(), first) if left else None
 
     def _bond(self, boxes: Iterable[Box]) -> Bond | None:
         """The bond among boxes; None for one whose owner is not a lone key."""
@@ -159,17 +160,35 @@ class HistoryReader:
         terms = self._read(TaskEscrow, first)
         if terms is None:
             return None
-        return Claimed(first.raw_id, terms.service_hash, terms.client, node, terms.payment)
+        return Claimed(
+            task=first.raw_id,
+            service=terms.service_hash,
+            client=terms.client,
+            node=node,
+            worth=terms.worth,
+            payment=terms.payment,
+            asset=terms.asset,
+        )
 
-    def _ended(self, task: bytes, first: Box, outputs: Iterable[Box]) -> Ended | None:
+    def _ended(self, task: bytes, first: Box) -> Ended | None:
+        """A claimed task meets a bond again only by a missed deadline; a release or a failure does by its rating, when that is settled.
+
+        Where the held share went follows from the client's mark: the rating's guard lets it go nowhere else.
+        """
         if self._deployment.guard_of(first) is Guard.CLAIMED:
-            failed = any(self._deployment.guard_of(box) is Guard.FAILURE for box in outputs)
-            return Ended(task, Outcome.FAILED if failed else Outcome.TIMED_OUT)
-        marks = self._read(Rating, first)
-        if marks is None:
+            return Ended(task=task, outcome=Outcome.TIMED_OUT)
+        rating = self._read(Rating, first)
+        if rating is None:
             return None
-        committed = (bool(marks.client_commitment), bool(marks.node_commitment))
-        return Ended(task, Outcome.COMPLETED, marks.client_mark, marks.node_mark, *committed)
+        return Ended(
+            task=task,
+            outcome=Outcome.FAILED if rating.outcome == FAILED else Outcome.COMPLETED,
+            held=rating.held,
+            client_mark=rating.client_mark,
+            node_mark=rating.node_mark,
+            client_committed=bool(rating.client_commitment),
+            node_committed=bool(rating.node_commitment),
+        )
 
     def _read(self, content: type[C], box: Box) -> C | None:
         """None where a party put something unreadable in: that must not keep anybody from reading on."""

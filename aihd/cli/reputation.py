@@ -128,13 +128,17 @@ def _term(term: RatingTerm) -> dict[str, Any]:
         "task": record.task.hex(),
         "height": record.height,
         "outcome": record.outcome.value,
-        "payment": record.value,
+        "worth": record.worth,
+        "asset": record.asset and record.asset.hex(),
+        "held": record.held,
+        "burned": record.burned,
         "client_mark": record.client_mark,
         "node_mark": record.node_mark,
         "rater": term.rater.hex(),
         "opinion": term.opinion,
         "value": term.value,
         "evidence": term.evidence,
+        "burn": term.burn,
         "decay": term.decay,
         "repeat": term.repeat,
         "fresh": term.fresh,
@@ -192,10 +196,12 @@ def _table(terms: tuple[RatingTerm, ...]) -> Table:
     names = (
         "task",
         "height",
-        "payment",
+        "worth",
+        "burned",
         "rater",
         "opinion",
         "value",
+        "burn",
         "decay",
         "repeat",
         "fresh",
@@ -206,7 +212,8 @@ def _table(terms: tuple[RatingTerm, ...]) -> Table:
     table = Table(*names)
     for term in terms:
         record = term.record
-        factors = (term.opinion, term.value, term.decay, term.repeat, term.fresh, term.outlier, term.share, term.recent)
-        head = (record.task.hex()[:12], str(record.height), format_erg(record.value), term.rater.hex()[:12])
-        table.add_row(*head, *(text(number, 2) for number in factors))
+        said = (term.opinion, term.value, term.burn, term.decay, term.repeat, term.fresh, term.outlier)
+        burned = format_erg(record.burned) if record.burned else ""
+        head = (record.task.hex()[:12], str(record.height), format_erg(record.worth), burned, term.rater.hex()[:12])
+        table.add_row(*head, *(text(number, 2) for number in (*said, term.share, term.recent)))
     return table

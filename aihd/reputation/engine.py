@@ -24,10 +24,11 @@ FINAL_DEPTH: Final = 10  # blocks on top of a record before it counts
 class Subject:
     """One key in one role, and who rated it.
 
-    `plain` sums up the raters whose money is fresh for sure; the `circling`, whose money may not be, are weighed when somebody asks.
+    `plain` sums up the raters whose word depends on this party alone. Those `apart`, whose money may have come round or who burned some,
+    are weighed when somebody asks, for that depends on what else they did.
     """
 
-    __slots__ = ("changed", "circling", "clock", "key", "pairs", "plain", "role", "self_dealt")
+    __slots__ = ("apart", "changed", "clock", "key", "pairs", "plain", "role", "self_dealt")
 
     def __init__(self, key: bytes, role: Role) -> None:
         self.key = key
@@ -37,17 +38,21 @@ class Subject:
         self.self_dealt = 0
         self.changed: set[bytes] = set()  # raters that are in neither until somebody asks
         self.plain: dict[int, Sums] = {}
-        self.circling: dict[bytes, Summary] = {}
+        self.apart: dict[bytes, tuple[int, Summary]] = {}  # with the trust that the summary was made by
 
-    def summary(self, rater: bytes) -> Summary:
-        return self.pairs[rater].summary(self.role, self.clock)
+    def summary(self, rater: bytes, trust: int = 0) -> Summary:
+        return self.pairs[rater].summary(self.role, self.clock, trust)
+
+    def burned_by(self, rater: bytes) -> bool:
+        """Returns true for a rater who burned something of this party's: then all that he burned and let go weighs his word."""
+        return self.role is Role.NODE and self.pairs[rater].burns > 0
 
     def withdraw(self, rater: bytes) -> None:
         """Take a rater out of the sums, before what he says changes. His old share is worked out again: it is kept nowhere."""
         if rater in self.changed:
             return
         self.changed.add(rater)
-        if self.circling.pop(rater, None) is None and rater in self.pairs:
+        if self.apart.pop(rater, None) is None and rater in self.pairs:
             old = self.summary(rater)
             sums = self.plain[old.bucket]
             sums.add(old, sign=-1)
@@ -57,10 +62,15 @@ class Subject:
 
 @dataclass(slots=True)
 class Purse:
-    """What a key, or a cluster of them, earned and spent in the market, in nanoERG, and whom it rated."""
+    """What a key, or a cluster of them, earned and spent in the market, at the most, in nanoERG, and whom it rated.
+
+    `let_go` and `burns`: how often a cluster left to a node what it had held back, and how often it burned it.
+    """
 
     earned: int = 0
     spent: int = 0
+    let_go: int = 0
+    burns: int = 0
     rated: set[Subject] = field(default_factory=set)
 
     @property
@@ -69,8 +79,13 @@ class Purse:
         return self.earned > 0 and self.spent > 0
 
     @property
+    def trust(self) -> int:
+        """Returns how far its burns are the exception, -1 to 1 in units of 10^-9; of a first burn nothing is known, and it is 0."""
+        return (self.let_go + 1 - self.burns) * ONE // (self.let_go + self.burns) if self.burns else 0
+
+    @property
     def empty(self) -> bool:
-        return not (self.earned or self.spent or self.rated)
+        return not (self.earned or self.spent or self.let_go or self.burns or self.rated)
 
 
 _NOTHING: Final = Purse()
@@ -134,13 +149,25 @@ class Engine:
             return judge({})
         self._refresh(subject)
         buckets = dict(subject.plain)
-        for rater, summary in subject.circling.items():
+        for rater, summary in self._weighed(subject):
             fresh = self.fresh(subject, rater, summary)
             if fresh:
                 sums = replace(buckets.get(summary.bucket, _NO_SUMS))
                 sums.add(summary, fresh)
                 buckets[summary.bucket] = sums
         return judge(buckets)
+
+    def _weighed(self, subject: Subject) -> Iterator[tuple[bytes, Summary]]:
+        """The raters that stand apart, each by what it has burned and let go up to now."""
+        for rater, (trusted, _) in subject.apart.items():
+            now = self.trust(subject, rater)
+            if now != trusted:
+                subject.apart[rater] = (now, subject.summary(rater, now))
+            yield rater, subject.apart[rater][1]
+
+    def trust(self, subject: Subject, rater: bytes) -> int:
+        """Returns how far a rater's burns of this party count for more than bare marks, -1 to 1 in units of 10^-9."""
+        return self._purses[rater].trust if subject.burned_by(rater) else 0
 
     def fresh(self, subject: Subject, rater: bytes, summary: Summary) -> int:
         """The share of a rater's word that circular money cannot have bought. Only praise is bought: a complaint is always fresh."""
@@ -165,7 +192,7 @@ class Engine:
     def _count(self) -> None:
         final = bisect_right(self._waiting, self.height - self._depth, key=_height)
         for record in self._waiting[:final]:
-            self._pay(record, record.paid)
+            self._pay(record, 1)
             self._rate(record, Role.NODE)
             self._rate(record, Role.CLIENT)
             self._counted.append(record)
@@ -176,23 +203,27 @@ class Engine:
             record = self._counted.pop()
             self._unrate(record, Role.CLIENT)
             self._unrate(record, Role.NODE)
-            self._pay(record, -record.paid)
+            self._pay(record, -1)
 
-    def _pay(self, record: TaskRecord, paid: int) -> None:
-        if not paid:
-            return
-        for name in {record.client, record.cluster(Role.CLIENT)}:
-            self._move(name, 0, paid)
-        for name in {record.node, record.cluster(Role.NODE)}:
-            self._move(name, paid, 0)
+    def _pay(self, record: TaskRecord, sign: int) -> None:
+        moved, rater = sign * record.moved, record.cluster(Role.CLIENT)
+        if moved:
+            for name in {record.client, rater}:
+                self._move(name, spent=moved)
+            for name in {record.node, record.cluster(Role.NODE)}:
+                self._move(name, earned=moved)
+        if record.held and not record.self_dealt:
+            self._move(rater, burns=sign) if record.burned else self._move(rater, let_go=sign)
 
-    def _move(self, name: bytes, earned: int, spent: int) -> None:
+    def _move(self, name: bytes, *, earned: int = 0, spent: int = 0, let_go: int = 0, burns: int = 0) -> None:
         purse = self._purses.get(name)
         if purse is None:
             purse = self._purses[name] = Purse()
         circled = purse.circling
         purse.earned += earned
         purse.spent += spent
+        purse.let_go += let_go
+        purse.burns += burns
         if purse.circling is not circled:
             for subject in purse.rated:
                 subject.withdraw(name)
@@ -245,12 +276,14 @@ class Engine:
         """Put the raters that changed back into the sums."""
         for rater in subject.changed:
             if rater in subject.pairs:
-                self._sum(subject, rater, subject.summary(rater))
+                self._sum(subject, rater)
         subject.changed.clear()
 
-    def _sum(self, subject: Subject, rater: bytes, summary: Summary) -> None:
-        if self._purses[rater].circling:
-            subject.circling[rater] = summary
+    def _sum(self, subject: Subject, rater: bytes) -> None:
+        purse, trust = self._purses[rater], self.trust(subject, rater)
+        summary = subject.summary(rater, trust)
+        if purse.circling or subject.burned_by(rater):
+            subject.apart[rater] = (trust, summary)
         else:
             subject.plain.setdefault(summary.bucket, Sums()).add(summary)
 

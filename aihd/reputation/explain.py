@@ -14,13 +14,13 @@ from aihd.reputation.history import Role, TaskRecord
 from aihd.reputation.score import Verdict, judge, outlier_share
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RatingTerm:
     """One rating; its factors and `share` in units of 10^-9.
 
-    `value`: ln(1 + V / 0.01 ERG); `evidence`: what that is for confidence, consensus and recent mean. `decay`: against the party's newest
-    rating. `repeat`: 1/k. `fresh`: what circular money leaves. `outlier`: what the consensus leaves. `share`: of the mean of all opinions,
-    `recent`: of the recent mean; the shares of each add up to 1, less rounding.
+    `value`: ln(1 + V / 0.01 ERG); `evidence`: what that is for confidence, consensus and recent mean; `burn`: what both are multiplied by.
+    `decay`: against the party's newest rating. `repeat`: 1/k. `fresh`: what circular money leaves. `outlier`: what the consensus leaves.
+    `share`: of the mean of all opinions, `recent`: of the recent mean; the shares of each add up to 1, less rounding.
     """
 
     record: TaskRecord
@@ -28,6 +28,7 @@ class RatingTerm:
     opinion: int
     value: int
     evidence: int
+    burn: int
     decay: int
     repeat: int
     fresh: int
@@ -64,19 +65,27 @@ def explain(engine: Engine, key: bytes, role: Role = Role.NODE) -> Explanation:
 
 def _weigh(engine: Engine, subject: Subject, rater: bytes, verdict: Verdict) -> list[RatingTerm]:
     """The ratings of a pair, with `decay`, `share` and `recent` as sums still: growth, weight, and weight lately."""
-    summary = subject.summary(rater)
+    trust = engine.trust(subject, rater)
+    summary = subject.summary(rater, trust)
     fresh = engine.fresh(subject, rater, summary)
     outlier = outlier_share(summary.bucket, verdict.consensus)
     lines = []
-    for record, opinion, value, evidence, grown, lately, repeat in subject.pairs[rater].terms(
-        subject.role, subject.clock
-    ):
-        weight = value * grown // repeat * fresh * outlier
-        recent = evidence * lately // repeat * fresh
-        repeated = ONE // repeat
-        lines.append(
-            RatingTerm(record, rater, opinion, value, evidence, grown, repeated, fresh, outlier, weight, recent)
+    for term in subject.pairs[rater].terms(subject.role, subject.clock, trust):
+        line = RatingTerm(
+            record=term.record,
+            rater=rater,
+            opinion=term.opinion,
+            value=term.value,
+            evidence=term.evidence,
+            burn=term.burn,
+            decay=term.growth,
+            repeat=ONE // term.repeat,
+            fresh=fresh,
+            outlier=outlier,
+            share=term.value * term.burn // ONE * term.growth // term.repeat * fresh * outlier,
+            recent=term.evidence * term.burn // ONE * term.recent // term.repeat * fresh,
         )
+        lines.append(line)
     return lines
 
 

@@ -59,7 +59,7 @@ def value_weight(value: int) -> int:
 
 
 def evidence_weight(weight: int) -> int:
-    """What a rating of that value weight is as evidence: w * min(1, w)^2. Below 0.017 ERG it falls with the cube."""
+    """Returns the evidence in a rating of that value weight: w * min(1, w)^2. Below 0.017 ERG it falls with the cube."""
     return weight if weight >= ONE else weight**3 // ONE**2
 
 

@@ -79,7 +79,7 @@ class Verdict:
 
 
 def fresh_share(paid: int, in_circle: int) -> int:
-    """What a rater keeps of its weight if of what it paid so much may have come round in a circle, in units of 10^-9.
+    """Returns the share of its weight that a rater keeps if of what it paid so much may have come round in a circle, in units of 10^-9.
 
     `in_circle`: an upper bound in nanoERG. Each nanoERG that came round takes another with it, else two who pay each other unequal sums
     would keep the difference. A pair that paid nothing moved no money.
@@ -88,7 +88,9 @@ def fresh_share(paid: int, in_circle: int) -> int:
 
 
 def outlier_share(bucket: int, consensus: int | None) -> int:
-    """What an opinion keeps of its weight that far from the consensus: 1 / (1 + (distance / 0.5)^2), a complaint at least half.
+    """Returns the share of its weight that an opinion keeps that far from the consensus.
+
+    It is 1 / (1 + (distance / 0.5)^2), for a complaint at least half.
 
     A complaint costs its writer the payment, praise of oneself only the fees: so the first is heard even when alone.
     """

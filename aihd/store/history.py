@@ -9,30 +9,33 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from aihd.errors import TemporaryError
 from aihd.reputation.history import Outcome, TaskRecord
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A task that a bond took. `value` is nanoERG."""
+    """A task that a bond took. `worth` is nanoERG, `payment` nanoERG too, or units of the token `asset`."""
 
     task: bytes
     service: bytes
     client: bytes
     node: bytes
-    value: int
+    worth: int
+    payment: int
+    asset: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a claimed task ended; marks are 0 for none."""
+    """How a claimed task ended; marks are 0 for none. `held` is the part of the payment that waited for the client's mark."""
 
     task: bytes
     outcome: Outcome
+    held: int = 0
     client_mark: int = 0
     node_mark: int = 0
     client_committed: bool = False
@@ -119,24 +122,18 @@ class History:
 
     def _claim(self, db: sqlite3.Connection, claimed: Claimed, height: int) -> None:
         db.execute(
-            "INSERT INTO history (task, claimed, service, client, node, value) VALUES (?, ?, ?, ?, ?, ?)",
-            (claimed.task, height, claimed.service, claimed.client, claimed.node, claimed.value),
+            "INSERT INTO history (task, claimed, service, client, node, worth, payment, asset) "
+            "VALUES (:task, :claimed, :service, :client, :node, :worth, :payment, :asset)",
+            {**asdict(claimed), "claimed": height},
         )
 
     def _end(self, db: sqlite3.Connection, end: Ended, height: int) -> None:
         # A task that is not there was claimed by a bond from itself, with no escrow: it is nobody's experience.
         db.execute(
-            "UPDATE history SET ended = ?, outcome = ?, client_mark = ?, node_mark = ?, client_committed = ?, "
-            "node_committed = ?, seq = (SELECT COALESCE(max(seq), 0) + 1 FROM history WHERE seq > 0) WHERE task = ?",
-            (
-                height,
-                end.outcome.value,
-                end.client_mark,
-                end.node_mark,
-                end.client_committed,
-                end.node_committed,
-                end.task,
-            ),
+            "UPDATE history SET ended = :ended, outcome = :outcome, held = :held, client_mark = :client_mark, "
+            "node_mark = :node_mark, client_committed = :client_committed, node_committed = :node_committed, "
+            "seq = (SELECT COALESCE(max(seq), 0) + 1 FROM history WHERE seq > 0) WHERE task = :task",
+            {**asdict(end), "ended": height, "outcome": end.outcome.value},
         )
 
     def rollback(self, height: int) -> None:
@@ -151,8 +148,8 @@ class History:
                 db.execute(f"DELETE FROM {table} WHERE {column} > ?", (height,))  # noqa: S608 - constants
             db.execute("UPDATE history_boxes SET spent = NULL WHERE spent > ?", (height,))
             db.execute(
-                "UPDATE history SET ended = NULL, outcome = NULL, client_mark = 0, node_mark = 0, client_committed = 0, "
-                "node_committed = 0, seq = NULL WHERE ended > ?",
+                "UPDATE history SET ended = NULL, outcome = NULL, held = 0, client_mark = 0, node_mark = 0, "
+                "client_committed = 0, node_committed = 0, seq = NULL WHERE ended > ?",
                 (height,),
             )
 
@@ -191,16 +188,18 @@ def _record(row: sqlite3.Row, public: Collection[bytes]) -> TaskRecord:
         return None if row[f"{role}_public"] or found in public else found
 
     return TaskRecord(
-        row["ended"],
-        row["task"],
-        row["client"],
-        row["node"],
-        row["value"],
-        Outcome(row["outcome"]),
-        row["client_mark"],
-        row["node_mark"],
-        bool(row["client_committed"]),
-        bool(row["node_committed"]),
-        source("client"),
-        source("node"),
+        height=row["ended"],
+        task=row["task"],
+        client=row["client"],
+        node=row["node"],
+        worth=row["worth"],
+        outcome=Outcome(row["outcome"]),
+        client_mark=row["client_mark"],
+        node_mark=row["node_mark"],
+        client_committed=bool(row["client_committed"]),
+        node_committed=bool(row["node_committed"]),
+        client_funding=source("client"),
+        node_funding=source("node"),
+        held=row["held"] if row["asset"] is None else row["worth"] * row["held"] // row["payment"],
+        asset=row["asset"],
     )

@@ -186,7 +186,35 @@ UPDATE tasks SET worth = payment;
 CREATE TABLE declined (task BLOB PRIMARY KEY, code TEXT NOT NULL, sentence TEXT NOT NULL, until INTEGER NOT NULL) STRICT;
 """
 
-MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH)
+# Protocol version 2 in the market's history. A market of version 1 has none of it, so that what was read is read again from the new one.
+_FIFTH = """
+DROP TABLE history;
+CREATE TABLE history (
+    task BLOB PRIMARY KEY,
+    claimed INTEGER NOT NULL,
+    service BLOB NOT NULL,
+    client BLOB NOT NULL,
+    node BLOB NOT NULL,
+    worth INTEGER NOT NULL,
+    payment INTEGER NOT NULL,
+    asset BLOB,
+    ended INTEGER,
+    outcome TEXT,
+    held INTEGER NOT NULL DEFAULT 0,
+    client_mark INTEGER NOT NULL DEFAULT 0,
+    node_mark INTEGER NOT NULL DEFAULT 0,
+    client_committed INTEGER NOT NULL DEFAULT 0,
+    node_committed INTEGER NOT NULL DEFAULT 0,
+    seq INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX history_seq ON history (seq) WHERE seq IS NOT NULL;
+DELETE FROM history_boxes;
+DELETE FROM history_blocks;
+DELETE FROM funding;
+DELETE FROM meta WHERE key = 'history';
+"""
+
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 
 
 def check(connection: sqlite3.Connection, where: str) -> int:

@@ -14,10 +14,13 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
+from aihd.protocol.constants import WHOLE_BPS
 from aihd.protocol.units import format_erg
 from benchmarks.reputation_sim.attacks import ATTACKS
+from benchmarks.reputation_sim.garbage import careers, loss, mean_of
 from benchmarks.reputation_sim.measure import Measured, measure
 from benchmarks.reputation_sim.price import Price, chain_point, standing
+from benchmarks.reputation_sim.spite import BURNERS, EXTRA, Harm, harm
 
 MARKETS: Final = ((200, 1), (200, 2), (200, 3), (600, 4), (2000, 5))  # nodes, seed
 SEPARATION: Final = (
@@ -25,6 +28,21 @@ SEPARATION: Final = (
     *("gain", "honest loss", "nine of ten lose less than"),
 )
 PRICES: Final = ("what is bought", "tasks", "payment of each", "spent for good", "locked meanwhile")
+GARBAGE: Final = (
+    *(
+        "held back from strangers",
+        "tasks of a name",
+        "hours until nobody gives it work",
+        "payment of each",
+        "earned by each",
+    ),
+    *("of the payment", "lost by the client"),
+)
+SPITE: Final = (
+    *("good work burned", "tasks", "cost of each, with the work", "of that for burning", "left to the node", "victims"),
+    *("keep of their standing", "burner's standing as a client", "other clients'"),
+)
+BLOCKS_AN_HOUR: Final = 30
 BEGIN, END = "<!-- simulation: begin -->", "<!-- simulation: end -->"
 
 Rows = list[tuple[str, ...]]
@@ -37,7 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     tables = (
         (SEPARATION, list(_separation(MARKETS[:1] if chosen.quick else MARKETS))),
-        (PRICES, [_price(price) for price in (chain_point(), standing(5), standing(9))]),
+        (
+            PRICES,
+            [
+                _price(price)
+                for price in (chain_point(), *(standing(n, in_token=t) for n in (5, 9) for t in (False, True)))
+            ],
+        ),
+        (GARBAGE, [_garbage(holdback) for holdback in (0, WHOLE_BPS // 2, WHOLE_BPS)]),
+        (SPITE, [_harm(harm(attack, *MARKETS[0])) for attack in BURNERS]),
     )
     for head, rows in tables:
         _show(head, rows)
@@ -70,8 +96,21 @@ def _price(price: Price) -> tuple[str, ...]:
     return (price.what, str(price.tasks), *(_erg(amount) for amount in (price.payment, price.spent, price.locked)))
 
 
-def _erg(amount: int) -> str:
-    return format_erg(round(amount, -4))
+def _garbage(holdback: int) -> tuple[str, ...]:
+    tasks, blocks, payment, earned, share = mean_of(careers(holdback, *MARKETS[0]))
+    hours = f"{blocks / BLOCKS_AN_HOUR:.1f}"
+    lost = _erg(loss(round(payment)))
+    return (f"{holdback / WHOLE_BPS:.0%}", f"{tasks:.1f}", hours, _erg(payment), _erg(earned), f"{share:.0%}", lost)
+
+
+def _harm(found: Harm) -> tuple[str, ...]:
+    amounts = (_erg(amount) for amount in (found.cost, EXTRA, found.left))
+    standings = (f"{found.burner:.2f}", f"{found.others:.2f}")
+    return (found.attack, str(found.burns), *amounts, str(found.victims), f"{found.kept:.0%}", *standings)
+
+
+def _erg(amount: float) -> str:
+    return format_erg(round(int(amount), -4))
 
 
 def _show(head: tuple[str, ...], rows: Rows) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from benchmarks.reputation_sim.market import DRAIN, PUMP, Attack, Maker, Node, rings
+from aihd.protocol.constants import USELESS, WHOLE_BPS
+from aihd.protocol.guards import held_share
+from aihd.reputation.history import Outcome, TaskRecord
+from benchmarks.reputation_sim.garbage import garbage
+from benchmarks.reputation_sim.market import DRAIN, PUMP, TOKEN, Attack, Maker, Node, rings
 
 SYBILS = 20  # client keys of one operator
+UNDERSTATED = 1_000  # nanoERG that a token is said to be worth
 MICRO = 1_500_000  # nanoERG: as little as a task with its boxes can usefully carry
 
 
@@ -77,7 +83,18 @@ def one_purse(size: int) -> Attack:
     return attack
 
 
-def slander(start: float = 0.0) -> Attack:
+def paid_back(maker: Maker, liars: list[Node]) -> None:
+    """A half sells to the other for ERG, and buys as much for a token that is said to be worth next to nothing."""
+    maker.outside(liars)
+    half = len(liars) // 2
+    _buy_from(maker, liars[half:], liars[:half])
+    for node in liars[half:]:
+        for _ in range(PUMP):
+            buyer = maker.chance.choice(liars[:half])
+            maker.record(buyer.key, node.key, UNDERSTATED, maker.time(), (5, 5), asset=TOKEN)
+
+
+def slander(start: float = 0.0, holdback: int = 0) -> Attack:
     """Rings of five which also buy from the most used honest nodes and give them the worst mark: five times each, from a time on."""
 
     def attack(maker: Maker, liars: list[Node]) -> None:
@@ -85,9 +102,25 @@ def slander(start: float = 0.0) -> Attack:
         busy = sorted(maker.honest, key=lambda node: node.popularity, reverse=True)[: len(maker.honest) // 4]
         for node in liars:
             for rival in maker.chance.sample(busy, 5):
-                maker.record(node.key, rival.key, maker.value(), maker.time(start), (1, 5))
+                maker.record(node.key, rival.key, maker.value(), maker.time(start), (1, 5), holdback=holdback)
 
     return attack
+
+
+def spite(maker: Maker, liars: list[Node]) -> None:
+    """Every twentieth customer holds all back from everybody and burns it, good work or bad. The colluders do bad work and no more."""
+    maker.outside(liars)
+    spiteful = set(maker.chance.sample(maker.clients, len(maker.clients) // 20))
+    for number, record in enumerate(maker.market.records):
+        if record.client in spiteful and record.outcome is Outcome.COMPLETED:
+            maker.market.records[number] = burned(record)
+    maker.market.spiteful |= spiteful
+
+
+def burned(record: TaskRecord) -> TaskRecord:
+    """Returns the same task with all of its payment held back and burned."""
+    held = held_share(record.worth, record.worth, WHOLE_BPS, in_token=record.asset is not None)
+    return replace(record, client_mark=USELESS, client_committed=True, held=held)
 
 
 def drain(start: float = DRAIN, *, cover: bool = True) -> Attack:
@@ -169,6 +202,11 @@ ATTACKS: dict[str, Attack] = {
     "slow drain": drain(),
     "micro-tasks": micro(),
     "all of these": everything,
+    "garbage, nothing held back": garbage(0),
+    "garbage, half held back": garbage(WHOLE_BPS // 2),
+    "garbage, all held back": garbage(WHOLE_BPS),
+    "good work burned by rivals": slander(holdback=WHOLE_BPS),
+    "good work burned by customers": spite,
     "sybils, funding hidden": sybils(hidden=True),
     # made to get round the rules against the ones above
     "drain in the last 15 %": drain(0.85),
@@ -179,4 +217,6 @@ ATTACKS: dict[str, Attack] = {
     "micro-tasks of 0.005 ERG": micro(5_000_000),
     "micro-tasks of 0.01 ERG": micro(10_000_000),
     "slander in nine days": slander(0.95),
+    "burned in nine days": slander(0.95, WHOLE_BPS),
+    "rings paid back in tokens": paid_back,
 }

@@ -1,7 +1,8 @@
 """Makes the history of a market: honest, careless and colluding parties over half a year, from a seed.
 
 Nothing here knows a score. Honest nodes have regular customers and a heavy-tailed trade, one in seven buys as well, a quarter of the
-tasks stay unrated, some customers share a purse.
+tasks stay unrated, some customers share a purse, every fifth pays in a token. Customers hold back what is the default: nothing from a node
+that they have used before, all from any other.
 Colluders do bad work for whomever the lottery sends them, and deal with themselves as much as hides it from a plain mean.
 """
 
@@ -13,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
+from aihd.core.holdback import default_holdback
+from aihd.protocol.guards import held_share
 from aihd.protocol.units import NANO_PER_ERG
 from aihd.reputation.history import Outcome, TaskRecord
 
@@ -26,6 +29,11 @@ TASKS_PER_NODE: Final = 60
 OUTSIDE: Final = 8  # tasks of strangers that a colluder gets: word goes round
 LOYAL: Final = 0.6  # tasks that go to a node the client has used before
 PUMP: Final = 60  # tasks that a colluder buys for his own mark: as many as honest work brings
+SILENT: Final = 0.25  # tasks that nobody rates
+TOKEN: Final = b"stable".ljust(32)
+TOKEN_PAYERS: Final = 10  # one customer of so many pays in a token
+STRANGERS: Final = default_holdback(allow_list=False, least_standing=None)  # basis points
+REGULARS: Final = default_holdback(allow_list=True, least_standing=None)
 
 
 @dataclass(slots=True)
@@ -42,11 +50,12 @@ class Node:
 
 @dataclass(slots=True)
 class Market:
-    """`dealt`: ids of the tasks in which colluders bought their own praise."""
+    """`dealt`: ids of the tasks in which colluders bought their own praise. `spiteful`: clients that burn all work."""
 
     nodes: list[Node] = field(default_factory=list)
     records: list[TaskRecord] = field(default_factory=list)
     dealt: set[bytes] = field(default_factory=set)
+    spiteful: set[bytes] = field(default_factory=set)
 
     def keys(self, kind: str) -> list[bytes]:
         return [node.key for node in self.nodes if node.kind == kind]
@@ -106,18 +115,18 @@ class Maker:
         record = self.record(client, node, value, when, marks)
         self.market.dealt.add(record.task)
 
-    def serve(self, client: bytes, node: Node, when: float, value: int | None = None) -> None:
-        """A task between strangers: the mark follows the work."""
+    def serve(self, client: bytes, node: Node, when: float, holdback: int) -> None:
+        """A task between strangers: the mark follows the work. `holdback` is the share held back, in basis points."""
         chance = self.chance
-        value = self.value() if value is None else value
+        value, asset = self.value(), asset_of(client)
         if chance.random() < node.late:
-            self.record(client, node.key, value, when, (0, 0), Outcome.TIMED_OUT)
+            self.record(client, node.key, value, when, (0, 0), Outcome.TIMED_OUT, asset=asset)
             return
         good = chance.random() < node.good(when)
         mark = chance.choices((5, 4, 3), (80, 16, 4))[0] if good else chance.choices((1, 2, 3), (60, 30, 10))[0]
-        silent = chance.random() < 0.25
+        silent = chance.random() < SILENT
         back = 0 if chance.random() < 0.1 else chance.choices((5, 4), (9, 1))[0]
-        self.record(client, node.key, value, when, (0 if silent else mark, back))
+        self.record(client, node.key, value, when, (0 if silent else mark, back), holdback=holdback, asset=asset)
 
     def record(
         self,
@@ -127,14 +136,18 @@ class Maker:
         when: float,
         marks: tuple[int, int],
         outcome: Outcome = Outcome.COMPLETED,
+        *,
+        holdback: int = 0,
+        asset: bytes | None = None,
     ) -> TaskRecord:
         client_mark, node_mark = marks
+        completed = outcome is Outcome.COMPLETED
         record = TaskRecord(
             height=round(when * BLOCKS),
             task=next(self._tasks).to_bytes(32, "big"),
             client=client,
             node=node,
-            value=value,
+            worth=value,
             outcome=outcome,
             client_mark=client_mark,
             node_mark=node_mark,
@@ -142,6 +155,8 @@ class Maker:
             node_committed=node_mark > 0,
             client_funding=self._funding.get(client),
             node_funding=self._funding.get(node),
+            held=held_share(value, value, holdback, in_token=asset is not None) if completed else 0,
+            asset=asset,
         )
         self.market.records.append(record)
         return record
@@ -171,8 +186,13 @@ class Maker:
             known = regular.setdefault(client, [])
             node = self.chance.choice(known) if known and self.chance.random() < LOYAL else next(newcomers)
             if node.key != client:
+                self.serve(client, node, when, REGULARS if node in known else STRANGERS)
                 known.append(node)
-                self.serve(client, node, when)
+
+
+def asset_of(client: bytes) -> bytes | None:
+    """Returns the token that a customer pays in; None for ERG."""
+    return None if client[0] % TOKEN_PAYERS else TOKEN
 
 
 def rings(members: list[Node], size: int) -> Iterator[list[Node]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aihd.protocol.constants import BOND_MULTIPLIER, RATING_VALUE, RECEIPT_VALUE
-from aihd.protocol.guards import treasury_fee, weight
+from aihd.protocol.constants import BOND_MULTIPLIER
+from aihd.protocol.guards import escrow_value, treasury_fee, weight
 from aihd.protocol.units import NANO_PER_ERG
 from aihd.reputation.fixed import ONE, evidence_weight, value_weight
+from aihd.reputation.history import IN_A_TOKEN
 from aihd.reputation.score import HALF_CONFIDENCE
 
 MINER_FEE = 1_000_000  # of a transaction
@@ -17,7 +18,7 @@ PAYMENTS = tuple(sorted({round(10 ** (exponent / 50)) for exponent in range(300,
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """`spent` is gone; `locked` comes back when the ratings are settled and the bond is withdrawn. `payment`: of one task."""
+    """`spent` is gone; `locked` comes back when the ratings are settled and the bond is withdrawn. `payment`: of one task, or its worth."""
 
     what: str
     tasks: int
@@ -27,31 +28,34 @@ class Price:
 
 
 def chain_point() -> Price:
-    """One point of the bond's own counter, bought with marks of 5, which bring 2w each."""
-    payment = min(PAYMENTS, key=lambda value: _task(value) / (2 * weight(value)))
-    return Price(
-        "1 point of the bond's own counter", 1, payment, _task(payment) // (2 * weight(payment)), _locked(payment)
-    )
+    """Returns the price of one point of the bond's own counter, bought with marks of 5, which bring 2w each."""
+    payment = min(PAYMENTS, key=lambda value: spent(value) / (2 * weight(value)))
+    cost = spent(payment) // (2 * weight(payment))
+    return Price("1 point of the bond's own counter", 1, payment, cost, locked(payment))
 
 
-def standing(tenths: int) -> Price:
-    """A standing out of nothing, by new customers whose purse nobody sees, one task each. Funding one costs a transfer more."""
+def standing(tenths: int, *, in_token: bool = False) -> Price:
+    """Returns the price of a standing out of nothing, by new customers whose purse nobody sees, one task each.
+
+    Funding one costs a transfer more. The token is worth nothing but what its payer says.
+    """
     evidence = HALF_CONFIDENCE * tenths // (10 - tenths)
-    payment = min(PAYMENTS, key=lambda value: (_task(value) + MINER_FEE) / _evidence(value))
-    tasks = -(-evidence // _evidence(payment))
-    name = f"a standing of 0.{tenths} with hidden purses ({evidence // ONE} units of evidence)"
-    return Price(name, tasks, payment, tasks * (_task(payment) + MINER_FEE), _locked(payment))
+
+    def proof(worth: int) -> int:
+        return evidence_weight(value_weight(worth // IN_A_TOKEN if in_token else worth))
+
+    worth = min(PAYMENTS, key=lambda value: (spent(value) + MINER_FEE) / (proof(value) or 1))
+    tasks = -(-evidence // proof(worth))
+    paid_in = ", paid in a worthless token" if in_token else f" ({evidence // ONE} units of evidence)"
+    name = f"a standing of 0.{tenths} with hidden purses{paid_in}"
+    return Price(name, tasks, worth, tasks * (spent(worth) + MINER_FEE), locked(worth, in_token=in_token))
 
 
-def _evidence(payment: int) -> int:
-    return evidence_weight(value_weight(payment))
+def spent(worth: int) -> int:
+    """Returns the nanoERG that a task with oneself costs for good."""
+    return STEPS * MINER_FEE + treasury_fee(worth)
 
 
-def _task(payment: int) -> int:
-    """What a task with oneself costs for good."""
-    return STEPS * MINER_FEE + treasury_fee(payment)
-
-
-def _locked(payment: int) -> int:
-    """One task after the other: payment and boxes on one side, the bond on the other."""
-    return payment + RECEIPT_VALUE + RATING_VALUE + payment // BOND_MULTIPLIER
+def locked(worth: int, *, in_token: bool = False) -> int:
+    """Returns the nanoERG that lie fast for one task after the other: the escrow on one side, the bond on the other."""
+    return escrow_value(worth, worth, in_token=in_token) + worth // BOND_MULTIPLIER

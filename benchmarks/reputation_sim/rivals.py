@@ -22,7 +22,7 @@ def plain_mean(records: Iterable[TaskRecord]) -> Scores:
 
 def value_mean(records: Iterable[TaskRecord]) -> Scores:
     """The same, weighted by nanoERG."""
-    return _mean((record, float(record.value)) for record in records)
+    return _mean((record, float(record.worth)) for record in records)
 
 
 def undamped(records: Iterable[TaskRecord]) -> Scores:
@@ -33,7 +33,7 @@ def undamped(records: Iterable[TaskRecord]) -> Scores:
     for record in records:
         opinion = record.opinion(Role.NODE)
         if opinion is not None:
-            value = log(1 + record.value / 10**7)
+            value = log(1 + record.stake / 10**7)
             weight = value * 2 ** (record.height / 64_800)
             opinions[record.node] += weight * opinion / ONE
             weights[record.node] += weight

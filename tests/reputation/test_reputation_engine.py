@@ -21,7 +21,7 @@ WEEK = 7 * BLOCKS_PER_DAY
 TASKS = count()
 
 
-def rated(client: str, node: str, mark: int = 5, *, height: int = 1, value: int = ERG, purse: str = "") -> TaskRecord:
+def rated(client: str, node: str, mark: int = 5, *, height: int = 1, worth: int = ERG, purse: str = "") -> TaskRecord:
     """A paid task that only its client marked."""
     funding = purse.encode() or None
     task = next(TASKS).to_bytes(4, "big")
@@ -30,7 +30,7 @@ def rated(client: str, node: str, mark: int = 5, *, height: int = 1, value: int 
         task,
         client.encode(),
         node.encode(),
-        value,
+        worth,
         client_mark=mark,
         client_committed=True,
         client_funding=funding,
@@ -59,7 +59,7 @@ def everything(engine: Engine) -> dict[tuple[Role, bytes], Verdict]:
 
 def test_score__when__a_fixed_history__then__these_very_digits() -> None:
     marks = (5, 4, 5, 1, 5, 3)
-    records = [rated(f"c{i}", "n", mark, height=i * 20_000, value=(i + 1) * ERG // 7) for i, mark in enumerate(marks)]
+    records = [rated(f"c{i}", "n", mark, height=i * 20_000, worth=(i + 1) * ERG // 7) for i, mark in enumerate(marks)]
     assert score([*records, *(rated("c0", "n", 4, height=110_000) for _ in range(3))]) == Score(
         406_634_595, 657_130_877
     )
@@ -125,9 +125,9 @@ def test_score__when__money_goes_round_a_circle_of_any_length__then__praise_weig
 
 
 def test_score__when__the_circle_pays_unequal_sums__then__the_difference_buys_little() -> None:
-    unequal = [rated("a", "b", value=3 * ERG), rated("b", "a", value=ERG)]
+    unequal = [rated("a", "b", worth=3 * ERG), rated("b", "a", worth=ERG)]
     assert 0 < score(unequal, "b").confidence < score(unequal[:1], "b").confidence
-    assert score([rated("a", "b", value=2 * ERG), rated("b", "a", value=ERG)], "b").confidence == 0
+    assert score([rated("a", "b", worth=2 * ERG), rated("b", "a", worth=ERG)], "b").confidence == 0
 
 
 def test_score__when__a_complaint_comes_from_the_circle__then__it_is_heard() -> None:
@@ -146,25 +146,25 @@ def test_score__when__few_praise_a_bad_node__then__they_are_hardly_heard() -> No
 
 
 def test_score__when__micro_tasks_praise_and_a_real_one_complains__then__the_value_decides() -> None:
-    micro = [rated(f"c{i}", "n", value=10**6) for i in range(20)]
-    assert score([*micro, rated("victim", "n", 1, value=10 * ERG)]).value < 0
+    micro = [rated(f"c{i}", "n", worth=10**6) for i in range(20)]
+    assert score([*micro, rated("victim", "n", 1, worth=10 * ERG)]).value < 0
 
 
 def test_score__when__many_small_tasks_praise_and_few_real_ones_complain__then__the_consensus_is_of_the_money() -> None:
-    micro = [rated(f"c{i}", "n", value=ERG // 500) for i in range(60)]
-    verdict = engine_of([*micro, *(rated(f"v{i}", "n", 1, value=ERG // 20) for i in range(4))]).verdict(b"n")
+    micro = [rated(f"c{i}", "n", worth=ERG // 500) for i in range(60)]
+    verdict = engine_of([*micro, *(rated(f"v{i}", "n", 1, worth=ERG // 20) for i in range(4))]).verdict(b"n")
     assert verdict.consensus == -10
     assert verdict.score.value < 0
 
 
 def test_score__when__tasks_are_small__then__confidence_is_earned_with_the_cube_of_the_weight() -> None:
-    sixty = [score(rated(f"c{i}", "n", value=value) for i in range(60)).confidence for value in (ERG // 500, ERG // 50)]
+    sixty = [score(rated(f"c{i}", "n", worth=value) for i in range(60)).confidence for value in (ERG // 500, ERG // 50)]
     assert sixty[0] < ONE // 20
     assert sixty[1] > 0.85 * ONE
 
 
 def test_score__when__nothing_is_at_stake__then__no_consensus_and_no_confidence() -> None:
-    verdict = engine_of(rated(f"c{i}", "n", value=1) for i in range(9)).verdict(b"n")
+    verdict = engine_of(rated(f"c{i}", "n", worth=1) for i in range(9)).verdict(b"n")
     assert (verdict.consensus, verdict.score.confidence) == (None, 0)
 
 
@@ -194,8 +194,8 @@ def test_score__when__complaints_end__then__good_work_is_believed_again() -> Non
 
 def test_score__when__the_circle_covers_up__then__recent_work_is_what_strangers_say() -> None:
     turned = [*weekly("good", 20), *weekly("bad", 4, mark=1, start=20)]
-    bought = [rated("n", "friend", height=23 * WEEK, value=50 * ERG), rated("x", "friend", height=1)]
-    praise = [rated("friend", "n", height=24 * WEEK, value=5 * ERG) for _ in range(9)]
+    bought = [rated("n", "friend", height=23 * WEEK, worth=50 * ERG), rated("x", "friend", height=1)]
+    praise = [rated("friend", "n", height=24 * WEEK, worth=5 * ERG) for _ in range(9)]
     assert score([*turned, *praise, *bought]) == score(turned)
 
 
@@ -224,12 +224,14 @@ def test_advance__when__the_chain_got_shorter__then__refused() -> None:
 PARTIES = st.sampled_from([b"a", b"b", b"c", b"d"])
 PURSES = st.sampled_from([None, None, b"a", b"p"])
 RECORDS = st.builds(
-    TaskRecord,
+    lambda *, held, **fields: TaskRecord(
+        **fields, held=held * fields["worth"] // 4 if fields["outcome"] is Outcome.COMPLETED else 0
+    ),
     height=st.integers(0, 60),
     task=st.integers(0, 10**6).map(lambda number: number.to_bytes(4, "big")),
     client=PARTIES,
     node=PARTIES,
-    value=st.integers(1, 10**11) | st.integers(1, 10**7),
+    worth=st.integers(1, 10**11) | st.integers(1, 10**7),
     outcome=st.sampled_from([Outcome.COMPLETED, Outcome.COMPLETED, Outcome.FAILED, Outcome.TIMED_OUT]),
     client_mark=st.integers(0, 5),
     node_mark=st.integers(0, 5),
@@ -237,6 +239,8 @@ RECORDS = st.builds(
     node_committed=st.booleans(),
     client_funding=PURSES,
     node_funding=PURSES,
+    held=st.integers(0, 4),
+    asset=st.sampled_from([None, None, b"token"]),
 )
 HISTORY = st.lists(RECORDS, unique_by=lambda record: record.order, max_size=40)
 UNITS = st.sampled_from([1, BLOCKS_PER_DAY // 3, 5 * BLOCKS_PER_DAY])  # blocks: all on one day, or days or weeks apart

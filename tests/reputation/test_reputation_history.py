@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from aihd.protocol.constants import MAX_PAYMENT
 from aihd.reputation.fixed import ONE
 from aihd.reputation.history import HistoryError, Outcome, Role, TaskRecord
 
@@ -39,8 +40,8 @@ def test_opinion__when__a_task_ended_like_this__then__says_that(
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"value": 0}, "value 0"),
-        ({"value": 10**15 + 1}, "value 1000000000000001"),
+        ({"worth": 0}, "worth 0"),
+        ({"worth": MAX_PAYMENT + 1}, "worth 500000000000001"),
         ({"client_mark": 6}, "marks 6 and 0"),
         ({"node_mark": -1}, "marks 0 and -1"),
         ({"height": -1}, "height -1"),

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import made
 import pytest
@@ -67,18 +68,22 @@ class Place:
         key = self.nodes[node].signer.public_key
         return next(bond for bond in await self.client.view.bonds() if bond.content.node == key)
 
-    async def post(self, payment: int = ERG // 10, locator: str = "") -> bytes:
+    def terms(self, **changes: Any) -> TaskEscrow:
+        """Of a task of this client that anybody may claim, whatever his bond's score."""
         self.posted += 1
-        terms = made.escrow(
-            service_hash=SERVICE,
-            input_commitment=digest("input", self.posted),
-            payment=payment,
-            min_reputation=-1000,
-            claim_deadline=self.world.chain.height + 30,
-            exec_window=WINDOW,
-            client=self.client.signer.public_key,
-            locator=locator,
-        )
+        terms = {
+            "service_hash": SERVICE,
+            "input_commitment": digest("input", self.posted),
+            "payment": ERG // 10,
+            "min_reputation": -1000,
+            "claim_deadline": self.world.chain.height + 30,
+            "exec_window": WINDOW,
+            "client": self.client.signer.public_key,
+        }
+        return made.escrow(**{**terms, **changes})
+
+    async def post(self, payment: int = ERG // 10, **changes: Any) -> bytes:
+        terms = self.terms(payment=payment, **changes)
         record = await self.world.mined(self.client.do(f"post {self.posted}", lambda m, f: plans.post(m, terms, f)))
         self.world.chain.mine()
         return bytes(self.world.chain.ledger.transactions[record.id].view.outputs[0].box.box_id)
@@ -96,10 +101,12 @@ class Place:
         await self._do(self.nodes[node], f"release {task_id.hex()}", lambda m, f: plans.release(m, claimed, receipt, f))
 
     async def fail(self, task_id: bytes, node: str = "node") -> None:
+        """The node admits it, and settles the rating that says so."""
         claimed = (await self.client.view.life(task_id)).claimed
         assert claimed is not None
         why = FailureReceipt(task_id, claimed.content.node, 1, digest("why"), self.world.chain.height, b"signature")
         await self._do(self.nodes[node], f"fail {task_id.hex()}", lambda m, f: plans.fail(m, claimed, why, f))
+        await self.settle(task_id, node)
 
     async def time_out(self, task_id: bytes, node: str = "node") -> None:
         claimed = (await self.client.view.life(task_id)).claimed
@@ -126,11 +133,13 @@ class Place:
     async def settle(self, task_id: bytes, node: str = "node") -> None:
         rating, bond = (await self.client.view.life(task_id)).rating, await self.bond(node)
         assert rating is not None
-        await self._do(self.client, f"settle {task_id.hex()}", lambda m, f: plans.settle(m, rating, bond, f))
+        await self._do(self.nodes[node], f"settle {task_id.hex()}", lambda m, f: plans.settle(m, rating, bond, f))
 
-    async def whole(self, marks: dict[Side, int], payment: int = ERG // 10, node: str = "node") -> bytes:
+    async def whole(
+        self, marks: dict[Side, int], payment: int = ERG // 10, node: str = "node", **changes: Any
+    ) -> bytes:
         """A task from its post to its settled rating."""
-        task_id = await self.post(payment)
+        task_id = await self.post(payment, **changes)
         await self.claim(task_id, node)
         await self.release(task_id, node)
         await self.rate(task_id, marks, node)
@@ -156,7 +165,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         nodes = {name: await world.party(name) for name in ("node", "rival")}
         for party in nodes.values():
             await world.mined(party.open_bond(STAKE, "http://127.0.0.1:1"))
-        world.chain.mine(BIRTH_LEAD + 1)
+        world.chain.mine(guards.BIRTH_LEAD + 1)
         client = await world.party("client")
         watcher = followed(await world.party("watcher"))
         engine = engine_of(world, watcher, tmp_path)
@@ -183,8 +192,7 @@ def written(place: Place) -> dict[str, tuple[int, int]]:
 async def counted(place: Place) -> int:
     """Ended tasks by the counters that the guards keep in the bonds."""
     bonds = [bond.content for bond in await place.client.view.bonds()]
-    unsettled = sum(len(bond.open_ids) - bond.active for bond in bonds)
-    return sum(bond.completed + bond.failed + bond.timed_out for bond in bonds) - unsettled
+    return sum(bond.completed + bond.failed + bond.timed_out for bond in bonds)
 
 
 # ---------------------------------------------------------------- what is read
@@ -259,15 +267,7 @@ async def test_step__when__nothing_moved__then__two_requests_a_tip_and_none_with
 @pytest.mark.asyncio
 async def test_step__when__a_bond_claims_from_itself__then__no_record(place: Place) -> None:
     node, market_ = place.nodes["node"], place.world.deployment
-    terms = made.escrow(
-        service_hash=SERVICE,
-        input_commitment=digest("input"),
-        payment=ERG // 10,
-        claim_deadline=place.world.chain.height + 30,
-        exec_window=WINDOW,
-        client=place.client.signer.public_key,
-        locator="x" * 600,
-    )
+    terms = place.terms(locator="x" * 600)
     record = await place.world.mined(place.client.do("post", lambda m, f: plans.post(m, terms, f)))
     place.world.chain.mine()
     box = place.world.chain.ledger.transactions[record.id].view.outputs[0].box
@@ -356,7 +356,7 @@ async def test_step__when__a_settlement_is_lost_in_a_reorg__then__its_record_goe
     place.world.chain.reorg(depth + 1, lose=True)
     await place.look()
     assert (place.records(), place.indexer.standing(node, Role.NODE)) == ({}, 0)
-    await place.world.mined(caught_up(place.client))
+    await place.world.mined(caught_up(place.nodes["node"]))  # who settled it
     place.world.chain.mine(DEPTH)
     await place.look()
     assert set(place.records()) == {task_id}
