@@ -42,13 +42,14 @@ from aihd.execution.template import AdapterName
 from aihd.execution.tunnel import TunnelAdapter
 from aihd.nodo.gate import Gate
 from aihd.nodo.gateway import GatewayClient, StillThere
+from aihd.nodo.ratings import Outbox
 from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
 from aihd.ops.lock import process_lock
 from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
 from aihd.ops.web import ops_app, serve
-from aihd.services.bridge import Bridge
+from aihd.services.bridge import PACE, Bridge
 from aihd.services.compare import Compare
 from aihd.services.engine import Engine, Service, guarded
 from aihd.services.execute import Execute, Runtime
@@ -150,7 +151,7 @@ def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execut
         execute,
         Settle(engine, _payout(settings)),
         _rate(settings, engine),
-        Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
+        _bridge(settings, engine),
         Retain(engine),
         Reclaim(engine),
         *_opinions(settings, engine),
@@ -228,6 +229,18 @@ def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service
     database, debt = nodo.database if settings.nodo.folder else None, nodo.allows_debt
     price = Price(engine, runtime.gateway, runtime.client_id, nodo.rate, database=database, allows_debt=debt)
     return [price]
+
+
+def _bridge(settings: Settings, engine: Engine) -> Bridge:
+    nodo = settings.nodo
+    return Bridge(
+        engine,
+        nodo.installation.database,
+        nodo.peer_ids,
+        outbox=Outbox(settings.outbox_file),
+        inside=nodo.bridge == "plug-in",
+        pace=PACE[settings.chain.network],
+    )
 
 
 def _rate(settings: Settings, engine: Engine) -> Rate:
