@@ -2,9 +2,9 @@
 
     python -m benchmarks.bridge [--seconds 60] [--pace 1] [--folder /dev/shm]
 
-Two processes on one file: ours writes a batch at its pace (the daemon's own is a minute), the other works as nodo does, with seven threads on
-one connection and SELECTs left open. A commit waits for the disk, so how long the lock is held is mostly the disk: a folder in memory shows
-what the bridge itself takes.
+Two processes on one file: ours writes a batch at its pace (the daemon's own is a minute), the other works as nodo does, with seven threads
+on one connection and SELECTs left open. A commit waits for the disk, so how long the lock is held is mostly the disk: a folder in memory
+shows what the bridge itself takes.
 """
 
 from __future__ import annotations

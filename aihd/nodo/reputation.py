@@ -119,9 +119,9 @@ def write_ratings(
         if not wanted and not again:
             return [WriteResult.UNSUPPORTED] * len(ratings)
         with quiet_transaction(connection, path, busy_timeout, held):
-            for rating in again:
-                if promises[rating.kind] is Guarantee.EXACTLY_ONCE and _overwritten(connection, rating):
-                    _rewrite(connection, rating)
+            keyed = [rating for rating in again if promises[rating.kind] is Guarantee.EXACTLY_ONCE]
+            for rating in [rating for rating in keyed if _overwritten(connection, rating)]:
+                _rewrite(connection, rating)
             results = [_outcome(connection, rating, promises[rating.kind], noted) for rating in ratings]
     unkeyed = Guarantee.AT_MOST_ONCE in promises.values()
     if identity(path) != before and not unkeyed:
