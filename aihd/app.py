@@ -44,13 +44,14 @@ from aihd.execution.tunnel import TunnelAdapter
 from aihd.nodo.failures import TooSlow, Unreachable
 from aihd.nodo.gate import Gate
 from aihd.nodo.gateway import GatewayClient, StillThere
+from aihd.nodo.ratings import Outbox
 from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
 from aihd.ops.lock import process_lock
 from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
 from aihd.ops.web import ops_app, serve
-from aihd.services.bridge import Bridge
+from aihd.services.bridge import PACE, Bridge
 from aihd.services.compare import Compare
 from aihd.services.drain import UNLIMITED, Drain
 from aihd.services.engine import Engine, Service, guarded
@@ -162,7 +163,7 @@ def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execut
         Claim(engine, execute.ready),
         execute,
         _rate(settings, engine),
-        Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
+        _bridge(settings, engine),
         Retain(engine),
         Reclaim(engine),
         *_opinions(settings, engine),
@@ -242,6 +243,18 @@ def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service
     database, debt = nodo.database if settings.nodo.folder else None, nodo.allows_debt
     price = Price(engine, runtime.gateway, runtime.client_id, nodo.rate, database=database, allows_debt=debt)
     return [price]
+
+
+def _bridge(settings: Settings, engine: Engine) -> Bridge:
+    nodo = settings.nodo
+    return Bridge(
+        engine,
+        nodo.installation.database,
+        nodo.peer_ids,
+        outbox=Outbox(settings.outbox_file),
+        inside=nodo.bridge == "plug-in",
+        pace=PACE[settings.chain.network],
+    )
 
 
 def _rate(settings: Settings, engine: Engine) -> Rate:

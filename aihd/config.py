@@ -119,6 +119,7 @@ class Nodo(Section):
     peers: PeerNames = ()
     templates: Annotated[tuple[File, ...], BeforeValidator(items)] = ()
     docker: Annotated[str, Field(pattern=r"^(unix|tcp|ssh)://\S+$")] | None = None
+    bridge: Literal["database", "plug-in"] = "database"
     units_per_erg: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}(\.\d+)?(e\d{1,3})?$")] | None = None
 
     @property
@@ -374,6 +375,11 @@ class Settings(BaseSettings):
     def scores_file(self) -> Path:
         """What the market's history says of nodes, for nodo to read (aihd.nodo.opinion_of)."""
         return self.data_dir / "scores.sqlite"
+
+    @property
+    def outbox_file(self) -> Path:
+        """Finished ratings on offer to nodo's own process (aihd.nodo.ratings)."""
+        return self.data_dir / "ratings.sqlite"
 
     @property
     def content_dir(self) -> Path:

@@ -28,7 +28,6 @@ from aihd.protocol.boxes import Bond, FailureReceipt, On, TaskEscrow
 from aihd.protocol.constants import COOLDOWN
 from aihd.protocol.deployment import Guard
 from aihd.protocol.funding import Funds, Output, Plan
-from aihd.protocol.guards import BIRTH_LEAD
 from aihd.protocol.hashes import receipt_cid
 from aihd.protocol.plans import Side
 from aihd.protocol.selection import weight
