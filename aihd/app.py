@@ -33,7 +33,9 @@ from aihd.core.task import Limits, Stage
 from aihd.errors import ConfigError
 from aihd.execution.adapters import Adapter, HttpAdapter
 from aihd.execution.content import ContentStore
-from aihd.execution.exchange import Keys, exchange_app
+from aihd.execution.desk import Desk, Keys
+from aihd.execution.exchange_process import Terms
+from aihd.execution.files import private_folder
 from aihd.execution.inputs import InputStore
 from aihd.execution.locator import Fetcher
 from aihd.execution.pin import Pinner
@@ -43,6 +45,7 @@ from aihd.execution.tunnel import TunnelAdapter
 from aihd.nodo.gateway import GatewayClient
 from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
+from aihd.ops.listener import listen
 from aihd.ops.lock import process_lock
 from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
@@ -50,6 +53,7 @@ from aihd.ops.web import ops_app, serve
 from aihd.services.bridge import Bridge
 from aihd.services.compare import Compare
 from aihd.services.engine import Engine, Service, guarded
+from aihd.services.exchange import Exchange
 from aihd.services.execute import Execute, Runtime
 from aihd.services.indexer import Indexer
 from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
@@ -89,7 +93,8 @@ async def run(
         runtime = await _runtime(settings, engine, stack)
         reconcile = Reconcile(engine, settings.chain.poll)
         report = Report(engine, reconcile)
-        await _open_doors(settings, engine, report, stack)
+        exchange = await _exchange(settings, engine)
+        await _open_page(settings, report, stack)
         # Before the group: an error of the start is told as it is, not wrapped in one of many.
         await reconcile.look()
         if made_at := engine.journal.restored_from():
@@ -102,6 +107,7 @@ async def run(
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stock.reload, reload)
             services = [reconcile, stock, *_loops(settings, engine, runtime, execute)]
             loops = [group.create_task(service.run(), name=service.name) for service in services]
+            loops.append(group.create_task(exchange.run(), name=exchange.name))
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
             log.info("ready", height=engine.tip.height, services=names, wallet=engine.signer.public_key.hex())
@@ -296,23 +302,45 @@ def _adapters(settings: Settings, gateway: GatewayClient, session: aiohttp.Clien
     return adapters
 
 
-async def _open_doors(settings: Settings, engine: Engine, report: Report, stack: AsyncExitStack) -> None:
-    """The client's door and the operator's page."""
+async def _exchange(settings: Settings, engine: Engine) -> Exchange:
+    """The client's door, a process of its own; that its address is free is known before it starts."""
 
     def stored(task_id: bytes) -> None:
         reach("input stored")
         engine.journal.update(task_id, "input stored", stage=Stage.INPUT)
         engine.pulse.beat()
 
+    ours, folder = settings.exchange, settings.data_dir
+    inbox = private_folder(folder / "inbox")
     keys = Keys(engine.signer.public_key, engine.signer.agree, bytes.fromhex(engine.genesis_id))
-    door = exchange_app(engine.journal, engine.inputs, engine.content, engine.receipts, stored, keys)
-    listen = settings.exchange.listen
-    await stack.enter_async_context(serve(door, listen.host, listen.port, "exchange.listen"))
+    desk = Desk(engine.journal, engine.inputs, inbox, keys, stored)
+    terms = Terms(
+        host=ours.listen.host,
+        port=ours.listen.port,
+        inbox=str(inbox),
+        content=str(settings.content_dir),
+        receipts=str(engine.receipts),
+        genesis_id=engine.genesis_id,
+        max_input=settings.policy.max_input,
+        quota=ours.uploads,
+        memory=ours.memory,
+        connections=ours.connections,
+        per_address=ours.per_address,
+        log_level=settings.ops.log_level,
+        log_format=settings.ops.log_format,
+    )
+    if ours.separate:
+        return Exchange(engine, desk, terms, [], settings.exchange_socket)
+    return Exchange(engine, desk, terms, await listen(ours.listen.host, ours.listen.port, "exchange.listen"))
+
+
+async def _open_page(settings: Settings, report: Report, stack: AsyncExitStack) -> None:
+    """The operator's page."""
     registry = CollectorRegistry()
     registry.register(StatusCollector(report.document))
     page = ops_app(healthy=report.healthy, ready=report.ready, status=report.document, registry=registry)
-    listen = settings.ops.listen
-    await stack.enter_async_context(serve(page, listen.host, listen.port))
+    at = settings.ops.listen
+    await stack.enter_async_context(serve(page, at.host, at.port))
 
 
 class _Signals:

@@ -192,6 +192,11 @@ class Exchange(Section):
 
     listen: TcpAddress = HostPort("127.0.0.1", 9465)
     ipfs_api: Url | None = None
+    separate: bool = False
+    connections: Annotated[Whole, Field(ge=8, le=10_000)] = 256
+    per_address: Annotated[Whole, Field(ge=1, le=10_000)] = 16
+    uploads: Size = 400_000_000
+    memory: Annotated[Size, Field(ge=100_000_000)] = 300_000_000
 
 
 class Ops(Section):
@@ -280,6 +285,11 @@ class Settings(BaseSettings):
     def content_dir(self) -> Path:
         """Inputs and outputs, each in a file named by its hash."""
         return self.data_dir / "content"
+
+    @property
+    def exchange_socket(self) -> Path:
+        """Where an exchange that is a unit of its own meets the daemon."""
+        return self.data_dir / "exchange.sock"
 
     @property
     def lock_file(self) -> Path:

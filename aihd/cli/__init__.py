@@ -15,6 +15,7 @@ from aihd.cli.bond import bond_app
 from aihd.cli.check import check
 from aihd.cli.contracts import contracts_app
 from aihd.cli.devnet import devnet_app
+from aihd.cli.exchange import exchange
 from aihd.cli.init import init
 from aihd.cli.reputation import reputation_app
 from aihd.cli.task import task_app
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command()(init)
 app.command()(check)
 app.command()(operate.run)
+app.command()(exchange)
 app.command()(operate.status)
 app.command()(admin.pause)
 app.command()(admin.resume)

@@ -5,7 +5,6 @@ Promise: it only reads (GET and HEAD, nothing else is routed), and listens only 
 
 from __future__ import annotations
 
-import errno
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from aihd.errors import ConfigError, TemporaryError, one_line
+from aihd.ops.listener import Bounds, Listener, listen, served
 
 Status = Mapping[str, Any]
 PAGE: Final = Path(__file__).with_name("dashboard.html")
@@ -67,23 +66,18 @@ def ops_app(
 
 
 @asynccontextmanager
-async def serve(app: web.Application, host: str, port: int, key: str = "ops.listen") -> AsyncIterator[int]:
+async def serve(
+    app: web.Application, host: str, port: int, key: str = "ops.listen", bounds: Bounds | None = None
+) -> AsyncIterator[int]:
     """Serve `app` on the address while the block runs; gives the bound port (port 0 picks a free one).
 
-    `key` is the setting that named the address. TemporaryError when the port is in use, ConfigError when the address cannot
-    be listened on at all.
+    `key` is the setting that named the address, `bounds` what its users may take. TemporaryError when the port is in use, ConfigError
+    when the address cannot be listened on at all.
     """
-    # a watcher that reads slowly must not hold the daemon back when it stops
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise _refused(error, host, port, key) from error
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    sockets, listener = await listen(host, port, key), Listener(bounds or Bounds())
+    app.middlewares.insert(0, listener.middleware())
+    async with served(app, sockets, listener):
+        yield int(sockets[0].getsockname()[1])
 
 
 def _answer(question: Callable[[], Health]) -> Handler:
@@ -100,13 +94,3 @@ async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
-
-
-def _refused(error: OSError, host: str, port: int, key: str) -> TemporaryError | ConfigError:
-    if error.errno == errno.EADDRINUSE:
-        return TemporaryError(
-            f"port {port} of {host} is in use: stop the process that holds it, or set {key} to another port"
-        )
-    return ConfigError(
-        f"{key} = {host}:{port} cannot be listened on ({one_line(error)}): name an address of this machine"
-    )
