@@ -304,20 +304,30 @@ def _adapters(settings: Settings, gateway: GatewayClient, session: aiohttp.Clien
 
 async def _exchange(settings: Settings, engine: Engine) -> Exchange:
     """The client's door, a process of its own; that its address is free is known before it starts."""
+    at, desk, terms = settings.exchange.listen, _desk(settings, engine), _terms(settings, engine)
+    if settings.exchange.separate:
+        return Exchange(engine, desk, terms, [], settings.exchange_socket)
+    return Exchange(engine, desk, terms, await listen(at.host, at.port, "exchange.listen"))
+
+
+def _desk(settings: Settings, engine: Engine) -> Desk:
+    """What answers the exchange."""
 
     def stored(task_id: bytes) -> None:
         reach("input stored")
         engine.journal.update(task_id, "input stored", stage=Stage.INPUT)
         engine.pulse.beat()
 
-    ours, folder = settings.exchange, settings.data_dir
-    inbox = private_folder(folder / "inbox")
     keys = Keys(engine.signer.public_key, engine.signer.agree, bytes.fromhex(engine.genesis_id))
-    desk = Desk(engine.journal, engine.inputs, inbox, keys, stored)
-    terms = Terms(
+    return Desk(engine.journal, engine.inputs, private_folder(settings.inbox_dir), keys, stored)
+
+
+def _terms(settings: Settings, engine: Engine) -> Terms:
+    ours = settings.exchange
+    return Terms(
         host=ours.listen.host,
         port=ours.listen.port,
-        inbox=str(inbox),
+        inbox=str(settings.inbox_dir),
         content=str(settings.content_dir),
         receipts=str(engine.receipts),
         genesis_id=engine.genesis_id,
@@ -329,9 +339,6 @@ async def _exchange(settings: Settings, engine: Engine) -> Exchange:
         log_level=settings.ops.log_level,
         log_format=settings.ops.log_format,
     )
-    if ours.separate:
-        return Exchange(engine, desk, terms, [], settings.exchange_socket)
-    return Exchange(engine, desk, terms, await listen(ours.listen.host, ours.listen.port, "exchange.listen"))
 
 
 async def _open_page(settings: Settings, report: Report, stack: AsyncExitStack) -> None:

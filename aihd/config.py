@@ -199,6 +199,12 @@ class Exchange(Section):
     memory: Annotated[Size, Field(ge=100_000_000)] = 300_000_000
 
 
+class Client(Section):
+    """What a wallet that posts tasks may do."""
+
+    private_nodes: bool = False
+
+
 class Ops(Section):
     """Files, logs and the page for operators."""
 
@@ -222,6 +228,7 @@ class Settings(BaseSettings):
     services: Annotated[tuple[Service, ...], BeforeValidator(items)] = ()
     bond: Bond = Bond()
     exchange: Exchange = Exchange()
+    client: Client = Client()
     ops: Ops = Ops()
 
     @classmethod
@@ -285,6 +292,11 @@ class Settings(BaseSettings):
     def content_dir(self) -> Path:
         """Inputs and outputs, each in a file named by its hash."""
         return self.data_dir / "content"
+
+    @property
+    def inbox_dir(self) -> Path:
+        """Uploads that the daemon has not taken yet."""
+        return self.data_dir / "inbox"
 
     @property
     def exchange_socket(self) -> Path:

@@ -88,6 +88,7 @@ async def party_of(
             poll=settings.chain.poll,
             final_depth=settings.chain.final_depth,
             founding=founding,
+            private_nodes=settings.client.private_nodes,
         ) as at_work:
             yield at_work
 

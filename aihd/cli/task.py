@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from aihd.cli.common import ConfigOption, console_of, erg, settings_of, task_id_of, wallet_at_work
 from aihd.client.client import Client, Order, Post
+from aihd.client.download import MAX_OUTPUT, STANDARD_OUTPUT
 from aihd.client.judge import judge
 from aihd.client.judge import reexecute as reexecuted
 from aihd.client.party import Party
@@ -22,6 +24,7 @@ from aihd.config import Settings
 from aihd.core.task import Where
 from aihd.errors import Exit, UsageError
 from aihd.protocol.constants import MAX_ALLOWED
+from aihd.protocol.units import format_size, parse_size
 
 task_app = typer.Typer(no_args_is_help=True, help="Have a service run and pay for it.")
 TaskId = Annotated[str, typer.Argument(help="id of the task, as `aihd task post` printed it")]
@@ -131,16 +134,23 @@ async def _watch(settings: Settings, task_id: bytes) -> int:
 
 @task_app.command("fetch")
 def task_fetch(
-    task: TaskId, out: Annotated[Path, typer.Option(help="where to write the output")], config: ConfigOption = None
+    task: TaskId,
+    out: Annotated[Path, typer.Option(help="where to write the output; - is the standard output")],
+    config: ConfigOption = None,
+    max_size: Annotated[str, typer.Option(help="the most that is taken of the node")] = format_size(MAX_OUTPUT),
 ) -> None:
     """Take the output and check it against the receipt."""
-    asyncio.run(_fetch(settings_of(config), task_id_of(task), out))
+    asyncio.run(_fetch(settings_of(config), task_id_of(task), out, parse_size(max_size)))
 
 
-async def _fetch(settings: Settings, task_id: bytes, out: Path) -> None:
+async def _fetch(settings: Settings, task_id: bytes, out: Path, max_size: int) -> None:
     async with wallet_at_work(settings) as who:
-        digest = await who.client.fetch(task_id, out)
-    print(f"{out}: {out.stat().st_size} bytes, sha3-256 {digest.hex()} as the receipt says")
+        digest = await who.client.fetch(task_id, out, max_size)
+    told = f"{out.stat().st_size} bytes" if out.is_file() else "written"
+    print(
+        f"{out}: {told}, sha3-256 {digest.hex()} as the receipt says",
+        file=sys.stderr if out == STANDARD_OUTPUT else sys.stdout,
+    )
 
 
 @task_app.command("verify")
