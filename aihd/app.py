@@ -345,7 +345,13 @@ async def _open_page(settings: Settings, report: Report, stack: AsyncExitStack) 
     """The operator's page."""
     registry = CollectorRegistry()
     registry.register(StatusCollector(report.document))
-    page = ops_app(healthy=report.healthy, ready=report.ready, status=report.document, registry=registry)
+    page = ops_app(
+        healthy=report.healthy,
+        ready=report.ready,
+        status=report.document,
+        registry=registry,
+        hosts=settings.ops.hosts,
+    )
     at = settings.ops.listen
     await stack.enter_async_context(serve(page, at.host, at.port))
 

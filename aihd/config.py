@@ -209,6 +209,7 @@ class Ops(Section):
     """Files, logs and the page for operators."""
 
     listen: TcpAddress = HostPort("127.0.0.1", 9464)
+    hosts: Annotated[tuple[str, ...], BeforeValidator(items)] = ()
     data_dir: File = Path("/var/lib/aihd")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"

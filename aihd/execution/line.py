@@ -103,6 +103,8 @@ class DaemonEnd:
             self._send({"n": number, "refused": [error.status, one_line(error)]})
         except AihdError as error:
             self._send({"n": number, "refused": [503, one_line(error)]})
+        except (ValueError, KeyError, TypeError):
+            self._send({"n": number, "refused": [400, "the question cannot be read"]})
         except Exception as error:
             # A defect of ours: shown in the log, and the exchange has an answer.
             log.exception("defect", what=question[:40])

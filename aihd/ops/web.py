@@ -1,19 +1,21 @@
 """The page for operators: / for people, /healthz, /readyz, /status.json and /metrics.
 
-Promise: it only reads (GET and HEAD, nothing else is routed), and listens only where it was told.
+Promise: it only reads (GET and HEAD, nothing else is routed), listens only where it was told, and answers only who asks for it by a name
+that is an address, `localhost`, or allowed: a page in the operator's browser whose name leads here is another site's.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from aihd.ops.listener import Bounds, Listener, listen, served
@@ -41,8 +43,12 @@ def ops_app(
     ready: Callable[[], Health],
     status: Callable[[], Status | Awaitable[Status]],
     registry: CollectorRegistry,
+    hosts: Collection[str] = (),
 ) -> web.Application:
-    """The application; `healthy` and `ready` answer 200 or 503, `status` gives the JSON document of /status.json."""
+    """The application; `healthy` and `ready` answer 200 or 503, `status` gives the JSON document of /status.json.
+
+    `hosts` are the names besides addresses and `localhost` that a request may ask for.
+    """
 
     async def status_json(_request: web.Request) -> web.Response:
         document = status()
@@ -56,7 +62,7 @@ def ops_app(
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app = web.Application(middlewares=[_headers])
+    app = web.Application(middlewares=[_headers, _named(hosts)])
     app.router.add_get("/", dashboard)
     app.router.add_get("/healthz", _answer(healthy))
     app.router.add_get("/readyz", _answer(ready))
@@ -86,6 +92,34 @@ def _answer(question: Callable[[], Health]) -> Handler:
         return web.json_response({"ok": health.ok, "verdict": health.verdict}, status=200 if health.ok else 503)
 
     return answer
+
+
+def _named(hosts: Collection[str]) -> Middleware:
+    allowed = {"localhost", *(host.lower() for host in hosts)}
+
+    @web.middleware
+    async def named(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = _host(request.headers.get("Host", ""))
+        if host not in allowed and not _is_address(host):
+            raise web.HTTPMisdirectedRequest(text=f"ask by an address, or set ops.hosts to allow {host[:80]!r}\n")
+        return await handler(request)
+
+    return named
+
+
+def _host(text: str) -> str:
+    """The name in a Host header, without port."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0].lower().rstrip(".")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @web.middleware

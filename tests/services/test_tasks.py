@@ -219,7 +219,7 @@ async def test_task__when__the_file_changed_since_the_post__then__nothing_is_sen
     ):
         await stage.client.deliver(task_id)
     stage.input.unlink()
-    with pytest.raises(UsageError, match="No such file or directory. Put the file back"):
+    with pytest.raises(UsageError, match=r"No such file or directory. Put the file back"):
         await stage.client.deliver(task_id)
     assert stage.state(task_id) is State.AWAITING_INPUT
     stage.input.write_text("one two\n")
