@@ -17,6 +17,7 @@ from aihd.config import Settings
 from aihd.core.task import Limits
 from aihd.errors import ConfigError, TemporaryError
 from aihd.ops.lock import is_locked
+from aihd.screen import say
 from aihd.store.backup import back_up
 from aihd.store.journal import PAUSED, Journal
 
@@ -48,7 +49,7 @@ def backup(
     if not settings.database.exists():
         raise ConfigError(f"aihd has not run here yet: there is no {settings.database}")
     back_up(settings.database, file.absolute())
-    print(f"{file} holds the database as of now ({file.stat().st_size} bytes)")
+    say(f"{file} holds the database as of now ({file.stat().st_size} bytes)")
 
 
 def pause(config: ConfigOption = None) -> None:
@@ -57,7 +58,7 @@ def pause(config: ConfigOption = None) -> None:
         since = journal.paused()
         if since is None:
             journal.remember(PAUSED, datetime.now(UTC).isoformat(timespec="seconds"))
-        print("paused: no new task is taken" if since is None else f"is paused already, since {since}")
+        say("paused: no new task is taken" if since is None else f"is paused already, since {since}")
 
 
 def resume(config: ConfigOption = None) -> None:
@@ -65,7 +66,7 @@ def resume(config: ConfigOption = None) -> None:
     with journal_of(settings_of(config), guest=True) as journal:
         since = journal.paused()
         journal.forget(PAUSED)
-        print("was not paused" if since is None else "new tasks are taken again")
+        say("was not paused" if since is None else "new tasks are taken again")
 
 
 def drain(
@@ -75,7 +76,7 @@ def drain(
     """Stop the daemon gently: it takes nothing new, ends what runs, and leaves. Waits until it has left."""
     lock = settings_of(config).lock_file
     if not is_locked(lock):
-        print("aihd is not running")
+        say("aihd is not running")
         return
     pid = _holder(lock)
     try:
@@ -84,13 +85,13 @@ def drain(
         raise ConfigError(
             f"process {pid} belongs to another user: run this as the user of the daemon, or as root"
         ) from None
-    print(f"process {pid} was told to drain", flush=True)
+    say(f"process {pid} was told to drain", flush=True)
     end = time.monotonic() + patience
     while is_locked(lock):
         if time.monotonic() > end:
             raise TemporaryError(f"process {pid} still drains after {patience:g} s: it ends what runs; wait longer")
         time.sleep(LOOK)
-    print("it has left")
+    say("it has left")
 
 
 def _holder(lock: Path) -> int:
@@ -115,4 +116,4 @@ def _has_open(pid: int, file: Path) -> bool:
 
 def version() -> None:
     """The version of aihd."""
-    print(f"aihd {installed('aihd')}")
+    say(f"aihd {installed('aihd')}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from aihd.protocol.deployment import Deployment
 from aihd.protocol.funding import Plan
 from aihd.protocol.trees import FEE_TREE, address_of
 from aihd.protocol.units import format_erg, parse_erg
+from aihd.screen import console_of, say
 
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file; default $AIHD_CONFIG, then /etc/aihd/aihd.toml")
@@ -36,11 +36,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="show the transaction, s
 
 def settings_of(config: Path | None) -> Settings:
     return load_settings(config.resolve() if config else None, os.environ, {})
-
-
-def console_of() -> Console:
-    """As wide as the terminal; a file gets lines that fit the tables."""
-    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 def erg(text: str) -> int:
@@ -99,7 +94,7 @@ async def transact(who: Party, intent: Intent, build: Callable[[Situation], Plan
         show_plan(console_of(), build(await who.submitter.situation()), who.view.deployment)
         return
     record = await who.transact(intent, build)
-    print(f"{record.kind} {record.id} is mined")
+    say(f"{record.kind} {record.id} is mined")
 
 
 def show_plan(console: Console, plan: Plan, deployment: Deployment) -> None:

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from aihd.cli.admin import limits_of
-from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of
+from aihd.cli.common import ConfigOption, JsonOption, settings_of
 from aihd.config import config_example
 from aihd.errors import Exit
 from aihd.protocol.units import format_erg
+from aihd.screen import console_of, say, styled
 
 EXIT_CODES: Final = ", ".join(f"{code.value} {code.name.lower()}" for code in Exit)
 config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
@@ -54,12 +55,12 @@ def status(
     settings = settings_of(config)
     if not settings.database.exists():
         if not quiet:
-            print(f"aihd has not run here yet: there is no {settings.database}", file=sys.stderr)
+            say(f"aihd has not run here yet: there is no {settings.database}", file=sys.stderr)
         return int(Exit.UNHEALTHY)
     running = is_locked(settings.lock_file)
     document = status_on_disk(settings.database, limits_of(settings), running=running)
     if as_json:
-        print(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
     elif not quiet:
         _show_status(document)
     return int(Exit.OK if document["verdict"] == "Healthy" else Exit.UNHEALTHY)
@@ -68,14 +69,13 @@ def status(
 def _show_status(document: dict[str, Any]) -> None:
     console = console_of()
     colour = {"Healthy": "green", "Issues detected": "yellow"}.get(document["verdict"], "red")
-    console.print(f"[bold {colour}]{document['verdict']}[/]: {document['sentence']}")
+    console.print(styled((document["verdict"], f"bold {colour}"), f": {document['sentence']}"))
     service, wallet = document["service"], document["wallet"]
     running = "running" if service["running"] else "not running"
-    console.print(
-        f"\n[bold]Service[/]  {running}, height {service['height']}, market {service['market'][:16] or 'none yet'}"
-    )
+    market = service["market"][:16] or "none yet"
+    console.print(styled("\n", ("Service", "bold"), f"  {running}, height {service['height']}, market {market}"))
     if "address" in wallet:
-        console.print(f"[bold]Wallet[/]   {wallet['address']}")
+        console.print(styled(("Wallet", "bold"), f"   {wallet['address']}"))
         parts = ((name, wallet[name]) for name in ("confirmed", "reserved", "owed", "bond", "committed"))
         console.print(
             "         "
@@ -84,11 +84,11 @@ def _show_status(document: dict[str, Any]) -> None:
         )
     tasks = document["tasks"]
     states = ", ".join(f"{count} {state}" for state, count in tasks["states"].items()) or "none yet"
-    console.print(f"[bold]Tasks[/]    {states}")
+    console.print(styled(("Tasks", "bold"), f"    {states}"))
     for code, decline in tasks["declined"].items():
         console.print(f"         declined {decline['count']} for {code}: {decline['last']}", highlight=False)
     for issue in document["issues"]:
-        console.print(f"[bold]Issue[/]    {issue['what']}: {issue['reason']}", highlight=False)
+        console.print(styled(("Issue", "bold"), f"    {issue['what']}: {issue['reason']}"), highlight=False)
 
 
 def demo(
@@ -109,11 +109,11 @@ def config_show(
     default: Annotated[bool, typer.Option("--default", help="the example file, with every key explained")] = False,
 ) -> None:
     """The settings in force."""
-    print(config_example() if default else settings_of(config).describe(), end="")
+    say(config_example() if default else settings_of(config).describe(), end="")
 
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
     """Read the configuration; say what is wrong with it, or nothing."""
     settings_of(config)
-    print("the configuration is sound")
+    say("the configuration is sound")

@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.table import Table
 
-from aihd.cli.common import ConfigOption, console_of, erg, settings_of, task_id_of, wallet_at_work
+from aihd.cli.common import ConfigOption, erg, settings_of, task_id_of, wallet_at_work
 from aihd.client.client import Client, Order, Post
 from aihd.client.download import MAX_OUTPUT, STANDARD_OUTPUT
 from aihd.client.judge import judge
@@ -25,6 +25,7 @@ from aihd.core.task import Where
 from aihd.errors import Exit, UsageError
 from aihd.protocol.constants import MAX_ALLOWED
 from aihd.protocol.units import format_size, parse_size
+from aihd.screen import console_of, say
 
 task_app = typer.Typer(no_args_is_help=True, help="Have a service run and pay for it.")
 TaskId = Annotated[str, typer.Argument(help="id of the task, as `aihd task post` printed it")]
@@ -83,7 +84,7 @@ async def _post(settings: Settings, order: Order, input_path: Path, env: dict[st
     async with wallet_at_work(settings) as who:
         if allow_best:
             order = replace(order, allowed=await _best(who, settings, order, allow_best))
-        print((await who.client.post(order, input_path, env)).hex())
+        say((await who.client.post(order, input_path, env)).hex())
 
 
 async def _best(who: Party, settings: Settings, order: Order, count: int) -> tuple[bytes, ...]:
@@ -123,7 +124,7 @@ async def _watch(settings: Settings, task_id: bytes) -> int:
         client = who.client
         last = Where.OPEN
         async for now in client.watch(task_id):
-            print(f"height {now.height}: {now.where}", flush=True)
+            say(f"height {now.height}: {now.where}", flush=True)
             last = now.where
             if now.where is Where.CLAIMED:
                 await client.deliver(task_id)
@@ -147,7 +148,7 @@ async def _fetch(settings: Settings, task_id: bytes, out: Path, max_size: int) -
     async with wallet_at_work(settings) as who:
         digest = await who.client.fetch(task_id, out, max_size)
     told = f"{out.stat().st_size} bytes" if out.is_file() else "written"
-    print(
+    say(
         f"{out}: {told}, sha3-256 {digest.hex()} as the receipt says",
         file=sys.stderr if out == STANDARD_OUTPUT else sys.stdout,
     )
@@ -166,7 +167,7 @@ async def _verify(settings: Settings, task_id: bytes, output: Path) -> int:
         post = who.journal.post(task_id)
         findings = await who.client.verify(task_id, output, post["config"] if post else None)
     for finding in findings:
-        print(f"{'holds' if finding.holds else 'FAILS'}  {finding.what}: {finding.detail}")
+        say(f"{'holds' if finding.holds else 'FAILS'}  {finding.what}: {finding.detail}")
     return int(Exit.OK if all(finding.holds for finding in findings) else Exit.UNHEALTHY)
 
 
@@ -188,7 +189,7 @@ def task_rate(
     rule = Rule(
         mark, _hash(expect_hash, "--expect-hash", "an output") if expect_hash else None, shlex.split(reexecute or "")
     )
-    print(f"{asyncio.run(_rate(settings_of(config), task_id_of(task), rule))} is on the chain")
+    say(f"{asyncio.run(_rate(settings_of(config), task_id_of(task), rule))} is on the chain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +207,7 @@ async def _rate(settings: Settings, task_id: bytes, rule: Rule) -> int:
             return await who.client.rate(task_id, rule.mark)
         expected = rule.expected or await _reexecuted(who, task_id, rule.command)
         judgement = await judge(who.client, task_id, expected, who.poll)
-        print(f"{judgement.mark}: {judgement.reason}")
+        say(f"{judgement.mark}: {judgement.reason}")
         return await who.client.rate(task_id, judgement.mark)
 
 
@@ -222,7 +223,7 @@ async def _reexecuted(who: Party, task_id: bytes, command: list[str]) -> bytes:
 @task_app.command("refund")
 def task_refund(task: TaskId, config: ConfigOption = None) -> None:
     """Cancel a task that nobody claimed, or time out one that was not delivered."""
-    print(asyncio.run(_with_client(settings_of(config), lambda client: client.refund(task_id_of(task)))))
+    say(asyncio.run(_with_client(settings_of(config), lambda client: client.refund(task_id_of(task)))))
 
 
 async def _with_client(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:

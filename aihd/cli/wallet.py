@@ -13,6 +13,7 @@ from aihd.cli.common import ConfigOption, settings_of
 from aihd.config import required
 from aihd.ops.secret_file import read_secret
 from aihd.protocol.trees import address_of, prefix_of
+from aihd.screen import say
 
 wallet_app = typer.Typer(no_args_is_help=True, help="The wallet's file.")
 PasswordFile = Annotated[Path | None, typer.Option("--password-file", help="file with the password to encrypt with")]
@@ -41,7 +42,7 @@ def wallet_address(config: ConfigOption = None) -> None:
     settings = settings_of(config)
     path = required(settings.wallet.mnemonic_file, "wallet.mnemonic_file")
     prefix = prefix_of(settings.chain.network)
-    print(address_of(Signer.from_file(path, settings.wallet.password_file).tree, prefix))
+    say(address_of(Signer.from_file(path, settings.wallet.password_file).tree, prefix))
 
 
 def _write(out: Path, words: str, password_file: Path | None) -> None:
@@ -49,4 +50,4 @@ def _write(out: Path, words: str, password_file: Path | None) -> None:
     write_mnemonic(out, words, password)
     # Read back: a file that does not open again would be found out too late.
     address = address_of(Signer.from_file(out, password_file).tree)
-    print(f"{out} holds the key of {address}{' (encrypted)' if password else ', not encrypted'}")
+    say(f"{out} holds the key of {address}{' (encrypted)' if password else ', not encrypted'}")

@@ -15,6 +15,7 @@ from aihd.demo.story import Step, amount
 from aihd.demo.world import world
 from aihd.errors import DependencyError, UsageError
 from aihd.protocol.units import format_erg
+from aihd.screen import styled
 
 BLOCK_TIME: Final = 1.0
 MAX_INPUT: Final = 100 * 2**20
@@ -30,9 +31,8 @@ async def demo(console: Console, input_path: Path | None, service: str) -> None:
         source = _input(folder, input_path)
         console.print("Starting a chain, a gateway, a market, and two daemons with bonds …")
         async with world(folder, block_time=BLOCK_TIME, max_input=MAX_INPUT) as stage:
-            console.print(
-                f"[bold]{source}[/] ({source.stat().st_size} bytes) to service {service} for {format_erg(PAYMENT)}"
-            )
+            what = f" ({source.stat().st_size} bytes) to service {service} for {format_erg(PAYMENT)}"
+            console.print(styled((str(source), "bold"), what))
             with Live(console=console, refresh_per_second=4) as live:
                 told: list[Step] = []
 
@@ -65,7 +65,7 @@ def _steps_table(told: list[Step]) -> Table:
     for column, style in (("height", "cyan"), ("step", "bold"), ("transaction", "dim"), ("what happened", "")):
         table.add_column(column, style=style, justify="right" if column == "height" else "left")
     for step in told:
-        name = f"[green]{step.name}[/]" if step.name.isupper() else step.name
+        name = styled((step.name, "green" if step.name.isupper() else ""))
         table.add_row(str(step.height), name, step.tx_id[:16], step.detail)
     return table
 
@@ -75,7 +75,7 @@ def _show(console: Console, ending: Ending, service: str) -> None:
     for column in ("check", "", "of what"):
         table.add_column(column)
     for finding in ending.findings:
-        table.add_row(finding.what, "[green]holds[/]" if finding.holds else "[red]FAILS[/]", finding.detail)
+        table.add_row(finding.what, styled(("holds", "green") if finding.holds else ("FAILS", "red")), finding.detail)
     console.print(table)
     console.print(_sheet(ending))
     score, index = ending.reputation
@@ -96,5 +96,5 @@ def _sheet(ending: Ending) -> Table:
     table.add_row("miners (fees)", "", "", amount(ending.fees))
     table.add_row("receipt box (the node's, later)", "", "", amount(ending.receipt_box))
     total = sum(ending.changes.values()) + ending.fees + ending.receipt_box
-    table.add_row("[bold]sum[/]", "", "", f"[bold]{amount(total)}[/]")
+    table.add_row(styled(("sum", "bold")), "", "", styled((amount(total), "bold")))
     return table

@@ -21,7 +21,7 @@ from aihd.errors import TemporaryError
 from aihd.ops.failpoints import fail
 
 _NAMED: Final = re.compile(r"[0-9a-f]{64}")
-_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ENFILE, errno.EMFILE})
+DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.ENFILE, errno.EMFILE})
 
 
 class DiskError(TemporaryError):
@@ -35,7 +35,7 @@ def on_disk(what: str) -> Iterator[None]:
         fail(f"disk {what}")
         yield
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in DISK:
             raise
         raise DiskError(f"{what}: the disk takes nothing now ({error.strerror})") from error
 

@@ -17,6 +17,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from aihd.errors import one_line
+from aihd.text import plain
 
 TEXT_LIMIT = 1_000
 TRACE_LIMIT = 8_000
@@ -137,11 +138,11 @@ def _masked(key: object, value: Any) -> Any:
 
 def _short(key: str, value: Any) -> Any:
     if key in ("exception", "stack") and isinstance(value, str):
-        return value if len(value) <= TRACE_LIMIT else value[:TRACE_LIMIT] + "…"
+        return plain(value if len(value) <= TRACE_LIMIT else value[:TRACE_LIMIT] + "…", lines=True)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(inner): _short("", item) for inner, item in value.items()}
+        return {plain(str(inner)): _short("", item) for inner, item in value.items()}
     if isinstance(value, list | tuple):
         return [_short("", item) for item in value]
     if isinstance(value, BaseException):

@@ -19,6 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from aihd.ops.listener import Bounds, Listener, listen, served
+from aihd.text import plain_all
 
 Status = Mapping[str, Any]
 PAGE: Final = Path(__file__).with_name("dashboard.html")
@@ -52,7 +53,7 @@ def ops_app(
 
     async def status_json(_request: web.Request) -> web.Response:
         document = status()
-        return web.json_response(await document if inspect.isawaitable(document) else document)
+        return web.json_response(plain_all(await document if inspect.isawaitable(document) else document))
 
     page = PAGE.read_text(encoding="utf-8")
 

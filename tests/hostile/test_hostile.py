@@ -13,7 +13,8 @@ def judged(outcome: Outcome) -> None:
     print(outcome)
     assert outcome.paid == TASKS
     assert outcome.kills == 3
-    assert outcome.slowest < 1.0, outcome
+    assert outcome.usual < 1.0, outcome
+    assert outcome.slowest < 3.0, outcome  # other work on the same machine may delay one
     assert outcome.asked > 20
     assert outcome.grown < 20_000_000, outcome
     assert outcome.logged < 1_000_000, outcome
