@@ -239,12 +239,24 @@ class Exchange(Section):
 
     listen: TcpAddress = HostPort("127.0.0.1", 9465)
     ipfs_api: Url | None = None
+    separate: bool = False
+    connections: Annotated[Whole, Field(ge=8, le=10_000)] = 256
+    per_address: Annotated[Whole, Field(ge=1, le=10_000)] = 16
+    uploads: Size = 400_000_000
+    memory: Annotated[Size, Field(ge=100_000_000)] = 300_000_000
+
+
+class Client(Section):
+    """What a wallet that posts tasks may do."""
+
+    private_nodes: bool = False
 
 
 class Ops(Section):
     """Files, logs and the page for operators."""
 
     listen: TcpAddress = HostPort("127.0.0.1", 9464)
+    hosts: Annotated[tuple[str, ...], BeforeValidator(items)] = ()
     data_dir: File = Path("/var/lib/aihd")
     stop_within: Duration = 240.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -266,6 +278,7 @@ class Settings(BaseSettings):
     assets: Annotated[tuple[Asset, ...], BeforeValidator(items)] = ()
     bond: Bond = Bond()
     exchange: Exchange = Exchange()
+    client: Client = Client()
     ops: Ops = Ops()
 
     @classmethod
@@ -385,6 +398,16 @@ class Settings(BaseSettings):
     def content_dir(self) -> Path:
         """Inputs and outputs, each in a file named by its hash."""
         return self.data_dir / "content"
+
+    @property
+    def inbox_dir(self) -> Path:
+        """Uploads that the daemon has not taken yet."""
+        return self.data_dir / "inbox"
+
+    @property
+    def exchange_socket(self) -> Path:
+        """Where an exchange that is a unit of its own meets the daemon."""
+        return self.data_dir / "exchange.sock"
 
     @property
     def lock_file(self) -> Path:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from aihd.cli.common import console_of, erg
+from aihd.cli.common import erg
 from aihd.errors import DependencyError, TemporaryError, UsageError, one_line
+from aihd.screen import console_of, say
 
 if TYPE_CHECKING:
     from aihd.devnet import Devnet
@@ -252,4 +253,4 @@ def _refusal(url: str, body: bytes) -> str:
 
 
 def _say(answer: Any) -> None:
-    print(json.dumps(answer, indent=2))
+    say(json.dumps(answer, indent=2))

@@ -13,8 +13,9 @@ from typing import Annotated, TypeVar
 import typer
 from rich.table import Table
 
-from aihd.cli.common import ConfigOption, console_of, erg, settings_of, task_id_of, wallet_at_work
+from aihd.cli.common import ConfigOption, erg, settings_of, task_id_of, wallet_at_work
 from aihd.client.client import Client, Order, Post
+from aihd.client.download import MAX_OUTPUT, STANDARD_OUTPUT
 from aihd.client.judge import judge
 from aihd.client.judge import reexecute as reexecuted
 from aihd.client.party import Party
@@ -27,7 +28,8 @@ from aihd.core.task import Where
 from aihd.errors import Exit, UsageError
 from aihd.protocol import hashes
 from aihd.protocol.constants import MAX_ALLOWED
-from aihd.protocol.units import parse_quantity
+from aihd.protocol.units import format_size, parse_quantity, parse_size
+from aihd.screen import console_of, say
 
 task_app = typer.Typer(no_args_is_help=True, help="Have a service run and pay for it.")
 TaskId = Annotated[str, typer.Argument(help="id of the task, as `aihd task post` printed it")]
@@ -84,7 +86,7 @@ def task_post(
     environment = {**_environment(env or []), **({hashes.SEED_NAME: seed} if seed is not None else {})}
     hashes.chosen_seed(environment)
     for line in in_words(order, settings.asset_names):
-        print(line, file=sys.stderr)
+        say(line, file=sys.stderr)
     asyncio.run(_post(settings, order, input_path, environment, allow_best))
 
 
@@ -137,7 +139,7 @@ async def _post(settings: Settings, order: Order, input_path: Path, env: dict[st
     async with wallet_at_work(settings) as who:
         if allow_best:
             order = replace(order, allowed=await _best(who, settings, order, allow_best))
-        print((await who.client.post(order, input_path, env)).hex())
+        say((await who.client.post(order, input_path, env)).hex())
 
 
 async def _best(who: Party, settings: Settings, order: Order, count: int) -> tuple[bytes, ...]:
@@ -184,7 +186,7 @@ async def _watch(settings: Settings, task_id: bytes, out: Path | None) -> int:
         client = who.client
         last = Where.OPEN
         async for now in client.watch(task_id):
-            print(f"height {now.height}: {now.where}", flush=True)
+            say(f"height {now.height}: {now.where}", flush=True)
             last = now.where
             if now.where is Where.CLAIMED:
                 await client.deliver(task_id)
@@ -198,24 +200,31 @@ async def _watch(settings: Settings, task_id: bytes, out: Path | None) -> int:
 async def _taken(client: Client, task_id: bytes, out: Path) -> int:
     mark = await client.take_or_complain(task_id, out)
     if mark is None:
-        print(f"{out}: {out.stat().st_size} bytes, as the receipt says")
+        say(f"{out}: {out.stat().st_size} bytes, as the receipt says")
         return int(Exit.OK)
-    print(f"no output with the receipt's hash came in time; mark {mark} is on the chain")
+    say(f"no output with the receipt's hash came in time; mark {mark} is on the chain")
     return int(Exit.UNHEALTHY)
 
 
 @task_app.command("fetch")
 def task_fetch(
-    task: TaskId, out: Annotated[Path, typer.Option(help="where to write the output")], config: ConfigOption = None
+    task: TaskId,
+    out: Annotated[Path, typer.Option(help="where to write the output; - is the standard output")],
+    config: ConfigOption = None,
+    max_size: Annotated[str, typer.Option(help="the most that is taken of the node")] = format_size(MAX_OUTPUT),
 ) -> None:
     """Take the output and check it against the receipt."""
-    asyncio.run(_fetch(settings_of(config), task_id_of(task), out))
+    asyncio.run(_fetch(settings_of(config), task_id_of(task), out, parse_size(max_size)))
 
 
-async def _fetch(settings: Settings, task_id: bytes, out: Path) -> None:
+async def _fetch(settings: Settings, task_id: bytes, out: Path, max_size: int) -> None:
     async with wallet_at_work(settings) as who:
-        digest = await who.client.fetch(task_id, out)
-    print(f"{out}: {out.stat().st_size} bytes, sha3-256 {digest.hex()} as the receipt says")
+        digest = await who.client.fetch(task_id, out, max_size)
+    told = f"{out.stat().st_size} bytes" if out.is_file() else "written"
+    say(
+        f"{out}: {told}, sha3-256 {digest.hex()} as the receipt says",
+        file=sys.stderr if out == STANDARD_OUTPUT else sys.stdout,
+    )
 
 
 @task_app.command("verify")
@@ -231,8 +240,8 @@ async def _verify(settings: Settings, task_id: bytes, output: Path) -> int:
         post = who.journal.post(task_id)
         findings = await who.client.verify(task_id, output, post["config"] if post else None)
     for finding in findings:
-        print(f"{'holds' if finding.holds else 'FAILS'}  {finding.what}: {finding.detail}")
-    print(conclusion(findings))
+        say(f"{'holds' if finding.holds else 'FAILS'}  {finding.what}: {finding.detail}")
+    say(conclusion(findings))
     return int(Exit.OK if all(finding.holds for finding in findings) else Exit.UNHEALTHY)
 
 
@@ -254,7 +263,7 @@ def task_rate(
     rule = Rule(
         mark, _hash(expect_hash, "--expect-hash", "an output") if expect_hash else None, shlex.split(reexecute or "")
     )
-    print(f"{asyncio.run(_rate(settings_of(config), task_id_of(task), rule))} is on the chain")
+    say(f"{asyncio.run(_rate(settings_of(config), task_id_of(task), rule))} is on the chain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +281,7 @@ async def _rate(settings: Settings, task_id: bytes, rule: Rule) -> int:
             return await who.client.rate(task_id, rule.mark)
         expected = rule.expected or await _reexecuted(who, task_id, rule.command)
         judgement = await judge(who.client, task_id, expected, who.poll)
-        print(f"{judgement.mark}: {judgement.reason}")
+        say(f"{judgement.mark}: {judgement.reason}")
         return await who.client.rate(task_id, judgement.mark)
 
 
@@ -291,13 +300,13 @@ def task_refund(task: TaskId, config: ConfigOption = None) -> None:
 
     Of another client's task whose claim deadline is over the money goes back to that client.
     """
-    print(asyncio.run(_with_client(settings_of(config), lambda client: client.refund(task_id_of(task)))))
+    say(asyncio.run(_with_client(settings_of(config), lambda client: client.refund(task_id_of(task)))))
 
 
 @task_app.command("timeout")
 def task_timeout(task: TaskId, config: ConfigOption = None) -> None:
     """Return a claimed task whose deadline is over to its client, with a slice of the node's bond. Anybody may."""
-    print(asyncio.run(_with_client(settings_of(config), lambda client: client.timeout(task_id_of(task)))))
+    say(asyncio.run(_with_client(settings_of(config), lambda client: client.timeout(task_id_of(task)))))
 
 
 async def _with_client(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:

@@ -42,6 +42,7 @@ class Party:
     session: aiohttp.ClientSession
     genesis_id: str
     poll: float
+    private_nodes: bool = False  # whether a node's endpoint may be an address that is not public
 
     @property
     def client(self) -> Client:
@@ -50,9 +51,9 @@ class Party:
             self.signer,
             self.submitter,
             self.journal,
-            self.session,
             genesis_id=self.genesis_id,
             poll=self.poll,
+            private=self.private_nodes,
         )
 
     async def do(self, verb: str, plan: Callable[[Market, Funds], Plan]) -> TxRecord:
@@ -92,6 +93,7 @@ async def party(
     poll: float,
     final_depth: int,
     founding: bool = False,
+    private_nodes: bool = False,
 ) -> AsyncIterator[Party]:
     """A party with its journal open; ConfigError when the journal belongs to another wallet or market.
 
@@ -108,7 +110,7 @@ async def party(
                 journal.bind(market=deployment.id)
             permit = signer.permit(deployment, Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT))
             submitter = Submitter(view, signer, journal, fee=fee, final_depth=final_depth, permit=permit)
-            yield Party(view, signer, submitter, journal, session, genesis_id, poll)
+            yield Party(view, signer, submitter, journal, session, genesis_id, poll, private_nodes)
 
 
 async def plan_deployment(

@@ -277,6 +277,16 @@ class Journal:
         """The newest tasks, newest first; all of them with a limit of -1."""
         return [_task(row) for row in self._db.execute("SELECT * FROM tasks ORDER BY rowid DESC LIMIT ?", (limit,))]
 
+    def touched(self, after: int) -> tuple[int, set[bytes]]:
+        """The number of the newest event, and the ids of the tasks that events after number `after` were about."""
+        rows = self._db.execute("SELECT seq, task_id FROM journal WHERE seq > ?", (after,)).fetchall()
+        newest = max((row["seq"] for row in rows), default=after)
+        return newest, {row["task_id"] for row in rows if row["task_id"] is not None}
+
+    def newest_event(self) -> int:
+        """The number of the newest event; 0 before the first."""
+        return int(self._db.execute("SELECT COALESCE(max(seq), 0) FROM journal").fetchone()[0])
+
     def states(self) -> dict[State, int]:
         """How many tasks are in each state."""
         # Tasks with the same of these are in the same state, but where something was held back: that may be burned.

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from door import door_of
+
 from aihd import app
 from aihd.config import Settings, load_settings
 from aihd.services.engine import Engine, Service
@@ -99,7 +101,8 @@ class Daemon:
         )  # no clock runs here but the chain's
         reconcile = Reconcile(engine, settings.chain.poll)
         report = Report(engine, reconcile)
-        await app._open_doors(settings, engine, report, stack)
+        await stack.enter_async_context(door_of(app._desk(settings, engine), app._terms(settings, engine)))
+        await app._open_page(settings, report, stack)
         await reconcile.look()
         holder, group = await _held_group()
         stack.callback(holder.cancel)
