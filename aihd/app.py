@@ -377,7 +377,8 @@ def _desk(settings: Settings, engine: Engine) -> Desk:
         engine.pulse.beat()
 
     keys = Keys(engine.signer.public_key, engine.signer.agree, bytes.fromhex(engine.genesis_id))
-    return Desk(engine.journal, engine.inputs, private_folder(settings.inbox_dir), keys, stored)
+    inbox = private_folder(settings.inbox_dir)
+    return Desk(engine.journal, engine.inputs, inbox, keys, stored, may_serve=engine.may_be_served)
 
 
 def _terms(settings: Settings, engine: Engine) -> Terms:

@@ -20,7 +20,7 @@ from aihd.chain.submitter import Submitter
 from aihd.chain.view import ChainView, Tip
 from aihd.core import policy
 from aihd.core.policy import Credit
-from aihd.core.task import Command, Limits, Task, decide
+from aihd.core.task import Command, Limits, Task, decide, may_be_served
 from aihd.errors import AihdError, one_line
 from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
@@ -104,6 +104,10 @@ class Engine:
     @property
     def tip(self) -> Tip:
         return self.sighted[-1]
+
+    def may_be_served(self, task: Task) -> bool:
+        """Whether a task's output may be handed out now."""
+        return bool(self.sighted) and may_be_served(task, self.tip.next_height, self.limits)
 
     def takes_nothing_new(self) -> bool:
         """Whether no task is to be accepted or claimed now: we stop, or the operator said `aihd pause`."""
