@@ -6,7 +6,7 @@ import asyncio
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -19,7 +19,7 @@ from aihd.client.download import MAX_OUTPUT, STANDARD_OUTPUT
 from aihd.client.judge import judge
 from aihd.client.judge import reexecute as reexecuted
 from aihd.client.party import Party
-from aihd.client.ranking import best, funders, known, refresh
+from aihd.client.ranking import for_the_best, funders, known, refresh
 from aihd.client.terms import in_words
 from aihd.client.verify import conclusion
 from aihd.config import Settings
@@ -52,7 +52,9 @@ def task_post(
     holdback: Annotated[
         float | None,
         typer.Option(
-            min=0, max=100, help="percent that wait for your mark; default 100 where anybody may claim, else 0"
+            min=0,
+            max=100,
+            help="percent that wait for your mark; default 100, but 0 from nodes that stand at 0.5 or better",
         ),
     ] = None,
     seed: Annotated[
@@ -70,12 +72,13 @@ def task_post(
     """Lock the payment for one run; prints the task id, and on standard error what happens with the money."""
     settings = settings_of(config)
     token, amount = _payment(settings, payment, asset)
+    wished = None if holdback is None else round(holdback * 100)
     order = Order(
         service_hash=_hash(service, "--service", "a service"),
         payment=amount,
         asset=token,
         worth=_worth(settings, token, amount, worth),
-        holdback_bps=default_holdback(allow_best > 0, None) if holdback is None else round(holdback * 100),
+        holdback_bps=default_holdback(False, None) if wished is None else wished,
         claim_window=claim_window,
         exec_window=exec_window,
         selection_window=selection_window,
@@ -85,9 +88,7 @@ def task_post(
         raise UsageError(f"{input_path}: there is no such file")
     environment = {**_environment(env or []), **({hashes.SEED_NAME: seed} if seed is not None else {})}
     hashes.chosen_seed(environment)
-    for line in in_words(order, settings.asset_names):
-        say(line, file=sys.stderr)
-    asyncio.run(_post(settings, order, input_path, environment, allow_best))
+    asyncio.run(_post(settings, order, input_path, environment, allow_best=allow_best, holdback=wished))
 
 
 def _payment(settings: Settings, payment: str, asset: str | None) -> tuple[bytes | None, int]:
@@ -135,21 +136,24 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-async def _post(settings: Settings, order: Order, input_path: Path, env: dict[str, str], allow_best: int) -> None:
+async def _post(
+    settings: Settings,
+    order: Order,
+    input_path: Path,
+    env: dict[str, str],
+    *,
+    allow_best: int,
+    holdback: int | None,
+) -> None:
     async with wallet_at_work(settings) as who:
         if allow_best:
-            order = replace(order, allowed=await _best(who, settings, order, allow_best))
+            await refresh(who)
+            scores = known(who.journal, settings.chain.final_depth, funders(settings.reputation.public_funders))
+            bonds = [bond.content for bond in await who.view.bonds()]
+            order = for_the_best(order, bonds, scores, allow_best, holdback=holdback)
+        for line in in_words(order, settings.asset_names):
+            say(line, file=sys.stderr)
         say((await who.client.post(order, input_path, env)).hex())
-
-
-async def _best(who: Party, settings: Settings, order: Order, count: int) -> tuple[bytes, ...]:
-    await refresh(who)
-    scores = known(who.journal, settings.chain.final_depth, funders(settings.reputation.public_funders))
-    bonds = [bond.content for bond in await who.view.bonds()]
-    found = best(bonds, scores, count, worth=order.worth, least=order.min_reputation)
-    if not found:
-        raise UsageError(f"--allow-best {count}: none of the market's {len(bonds)} bonds could take this task")
-    return found
 
 
 @task_app.command("list")
