@@ -27,7 +27,7 @@ from aihd.protocol.trees import address_of
 
 ME, YOU = signer("node"), signer("client")
 TIP = 1000
-DEPLOYMENT = make_deployment(network="devnet", bond_token=digest("b"), treasury=YOU.tree)
+DEPLOYMENT = make_deployment(network="devnet", bond_token=digest("b"), treasury=YOU.tree, expiry=10**6)
 MARKET = Market(DEPLOYMENT, TIP + 1)
 
 

@@ -275,13 +275,26 @@ async def test_verify__when__the_node_lies__then__each_lie_is_found(place: Place
     output = place.world.folder / "output"
     output.write_bytes(b"not the output")
     findings = await place.client.verify(task_id, output, {})
-    assert failing(findings) == {"node signature", "output hash", "service", "seed", "parameters"}
+    assert failing(findings) == {
+        "node signature",
+        "output hash",
+        "output size",
+        "service",
+        "claim block",
+        "seed",
+        "parameters",
+        "height",
+        *(f"receipt's {what}" for what in ("signature", "input", "parameters")),
+    }
     assert {f.what for f in findings if f.holds} == {
         "task posted",
         "claim spent it",
+        "terms kept",
+        "input",
         "receipt of this task",
         "receipt by the claimer",
         "full receipt",
+        *(f"receipt's {what}" for what in ("task", "node", "output")),
     }
 
 

@@ -19,7 +19,7 @@ from aihd.errors import ConfigError, UsageError
 from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
 from aihd.protocol.boxes import tokens_of
-from aihd.protocol.funding import Funds, Output, Plan
+from aihd.protocol.funding import Funds, Output, Plan, TxKind, balance
 from aihd.protocol.opinion import (
     CELAUT_NODE_TYPE,
     MAX_OPINIONS,
@@ -30,7 +30,7 @@ from aihd.protocol.opinion import (
     Opinion,
     OpinionBox,
 )
-from aihd.protocol.plans import Market, send
+from aihd.protocol.plans import Market
 from aihd.services.engine import Engine
 from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions, strongest
 
@@ -77,7 +77,8 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 
         def mint(at: Market, funds: Funds) -> Plan:
             minted.append(bytes(funds.boxes[0].box_id))
-            return send(at, (Output(OPINION_VALUE, TYPE_TREE, ((minted[-1], 1),)),), funds)
+            held = (Output(OPINION_VALUE, TYPE_TREE, ((minted[-1], 1),)),)
+            return balance(TxKind.SEND, funds.boxes[:1], held, funds, at.height, signer=author.signer.public_key)
 
         await world.mined(author.do("mint", mint))
         stores = ContentStore(tmp_path / "content"), InputStore(tmp_path / "inputs", 1000), tmp_path / "receipts"
