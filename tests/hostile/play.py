@@ -29,7 +29,10 @@ ENDED: Final = (Where.RELEASED, Where.COMMITTED, Where.REVEALED, Where.RATED, Wh
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it. Seconds and bytes; `usual` is what 98 of 100 answers took at most, `kills` is how often the exchange was killed, `exchange` the most memory that one held."""
+    """What came of it, in seconds and bytes.
+
+    `usual` is what 98 of 100 answers took at most, `kills` how often the exchange was killed, `exchange` the most memory that one held.
+    """
 
     paid: int
     kills: int

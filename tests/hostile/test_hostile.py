@@ -28,7 +28,7 @@ def judged(outcome: Outcome) -> None:
 async def test_daemon__when__attacked_for_a_while_and_its_exchange_is_killed__then__all_paid_and_healthy(
     tmp_path: Path,
 ) -> None:
-    judged(await play(tmp_path, seconds=12, strangers=400))
+    judged(await play(tmp_path, seconds=12, strangers=1300))
 
 
 @pytest.mark.slow
