@@ -68,7 +68,7 @@ def run(
     ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="a node without the extra index: no /blockchain")] = False,
     headers_ahead: Annotated[int, typer.Option(help="how far the node's headers run ahead of its blocks")] = 0,
-    self_mined: Annotated[float, typer.Option(help="share of headers that show a 256-bit distance, 0 to 1")] = 0.0,
+    self_mined: Annotated[float, typer.Option(help="share of headers that show a 256-bit distance, 0 to 1")] = 0.5,
     watch: Annotated[list[str] | None, typer.Option(help="show the balance of this address")] = None,
     fault: Annotated[list[str] | None, typer.Option(help="a fault that is on from the start")] = None,
     jvm: Annotated[bool, typer.Option("--jvm", help="the JVM judges every transaction, too (extra appkit)")] = False,

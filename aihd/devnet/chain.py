@@ -40,6 +40,7 @@ BLOCK_INTERVAL = 120_000  # ms between headers where no clock is given
 GENESIS_TIME = 1_700_000_000_000  # ms
 LOST_FROM = 20  # a reorg of as many blocks does not bring back what they held: the headers lead by too much
 MOST_AHEAD = 100  # blocks
+SELF_MINED = 0.5  # of the headers, where nothing else is said
 SALT_BYTES = 4
 
 
@@ -92,7 +93,7 @@ class Chain:
         capacity: int = CAPACITY,
         memory: int = MEMORY_BLOCKS,
         block_version: BlockVersion = 4,
-        self_mined: float = 0.0,
+        self_mined: float = SELF_MINED,
         appkit: Appkit | None = None,
     ) -> None:
         self.network = network

@@ -56,7 +56,7 @@ class Cursor:
         return Cursor(here, way, here is _ABSENT)
 
     def each(self, read: Callable[[Cursor], T]) -> list[T]:
-        """What `read` makes of every item of a list."""
+        """Reads every item of a list by `read`."""
         items = self._present(list, "C[A]")
         ways = (f"{'MoveRight,' * index}DownArray,{self._way}" for index in range(len(items)))
         return [read(Cursor(item, way)) for item, way in zip(items, ways, strict=True)]
