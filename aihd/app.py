@@ -196,6 +196,7 @@ async def _engine(settings: Settings, stack: AsyncExitStack, accept_fork: bool, 
     view = Follower(
         node, explorer, deployment, signer.tree, journal, lambda: (task.id for task in journal.open_tasks())
     )
+    view.prefix = settings.chain.prefix
     if accept_fork:
         view.accept_fork()
     await patience.until("a node", lambda: view.check(record.genesis_id))

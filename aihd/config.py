@@ -52,6 +52,7 @@ from aihd.execution.template import Template, read_template
 from aihd.nodo.discovery import Installation, assumed, discover
 from aihd.nodo.pricing import Per, Rate
 from aihd.protocol.opinion import CELAUT_NODE_TYPE
+from aihd.protocol.trees import prefix_of
 from aihd.protocol.units import NanoErg, Quantity, format_erg, parse_quantity
 from aihd.resources import resource
 
@@ -74,9 +75,15 @@ class Chain(Section):
     network: Network = "mainnet"
     node_urls: Annotated[Urls, Field(min_length=1)] = ("http://127.0.0.1:9053",)
     explorer_urls: Urls = (_MAINNET_EXPLORER,)
+    address_prefix: Literal["mainnet", "testnet"] | None = None
     poll: Duration = 15.0
     final_depth: Annotated[Whole, Field(ge=1, le=720)] = 10
     deployment: File | None = None
+
+    @property
+    def prefix(self) -> NetworkPrefix:
+        """How addresses of this chain begin."""
+        return prefix_of(self.address_prefix or self.network)
 
     @model_validator(mode="after")
     def _explorer_of_the_same_chain(self) -> Self:

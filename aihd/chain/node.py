@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
@@ -16,7 +16,7 @@ import aiohttp
 import stamina
 from ergo_lib_python.transaction import Transaction
 
-from aihd.chain.finder import TOP, Issued, Listing, boxes_of, check_tree, issued_of, spender_of
+from aihd.chain.finder import TOP, Issued, Listing, issued_of
 from aihd.chain.http import (
     BLOCK,
     LARGE,
@@ -29,14 +29,15 @@ from aihd.chain.http import (
     UnfitError,
     is_passing,
 )
+from aihd.chain.node_json import NodeInfo, box_in, info_of, items_of, oldest_of, placed_of, sighting_of, unspent_of
 from aihd.core.index import Block, Header
 from aihd.core.life import Sighting
 from aihd.errors import one_line
 from aihd.protocol.blocks import transactions_of_json
-from aihd.protocol.box import Box, ForgedError, Odd, box_of_json
+from aihd.protocol.box import Box, ForgedError, Odd
 from aihd.protocol.context import HEADERS
 from aihd.protocol.headers import Head, WorkError, head_of_json
-from aihd.protocol.shapes import ShapeError, hexed, mapped, optional_whole, sequence, text, whole
+from aihd.protocol.shapes import ShapeError, hexed, mapped, sequence, whole
 
 T = TypeVar("T")
 
@@ -46,22 +47,6 @@ REMEMBERED: Final = 2_000
 """Proved headers that are kept, a kilobyte each: more than a look at the chain goes back."""
 AHEAD: Final = 64
 """Headers that may run ahead of the newest full block and still be asked for together with it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeInfo:
-    """A node's view of the chain. `height` is that of its newest full block, `header_id` its id; `headers_height` is that of its newest
-    header, `peer_height` the highest that a peer of it has told (None: not told).
-    """
-
-    height: int
-    header_id: str
-    genesis_id: str
-    network: str
-    parameters: Mapping[str, Any] = field(repr=False)
-    indexed: bool
-    headers_height: int
-    peer_height: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +132,12 @@ class Node(JsonSource):
         self._proved: dict[bytes, Head] = {}
         self._infos: dict[str, NodeInfo] = {}  # by server, as of the last look
 
+    def require(self, least_difficulty: int) -> None:
+        """Believe no header of less difficulty from now on; what was proved by a weaker rule is proved anew."""
+        if least_difficulty > self._least:
+            self._least = least_difficulty
+            self._proved.clear()
+
     def able(self, server: Server, about: str) -> bool:
         """A node without the extra index is not asked about what only that knows."""
         info = self._infos.get(server.url)
@@ -162,7 +153,7 @@ class Node(JsonSource):
         """Whether any of the nodes has been looked at."""
         return bool(self._infos)
 
-    def info_of(self, server: Server) -> NodeInfo | None:
+    def seen_of(self, server: Server) -> NodeInfo | None:
         """What a server showed when it was last looked at."""
         return self._infos.get(server.url)
 
@@ -178,7 +169,7 @@ class Node(JsonSource):
 
         SourceError while no node has a full block and its headers.
         """
-        ask = Ask(path="/info", parse=_info, about="the tip", patience=5.0)
+        ask = Ask(path="/info", parse=info_of, about="the tip", patience=5.0)
         looks: list[Look] = []
         errors: list[SourceError] = []
         for server, info in await self.each(ask):
@@ -329,7 +320,9 @@ class Node(JsonSource):
 
     async def unspent(self, box_id: str) -> Box | Odd | None:
         """A confirmed unspent box; None when no node that answers has it."""
-        return await self._anywhere(f"/utxo/byId/{box_id}", "boxes", lambda server, raw: _box(server, box_id, raw, ()))
+        return await self._anywhere(
+            f"/utxo/byId/{box_id}", "boxes", lambda server, raw: box_in(server, box_id, raw, ())
+        )
 
     async def is_spent_in_mempool(self, box_id: str) -> bool:
         return bool(await self._pool(f"inputs/byBoxId/{box_id}"))
@@ -360,7 +353,7 @@ class Node(JsonSource):
     async def placed(self, tx_id: str) -> tuple[int, str] | None:
         """(height, block id) of a transaction on the best chain, by the index."""
         return await self.anywhere(
-            Ask(path=f"/blockchain/transaction/byId/{tx_id}", parse=_placed, about=INDEX, most=LARGE)
+            Ask(path=f"/blockchain/transaction/byId/{tx_id}", parse=placed_of, about=INDEX, most=LARGE)
         )
 
     async def issued(self, token_id: bytes) -> Issued | None:
@@ -371,7 +364,7 @@ class Node(JsonSource):
         """A box on the best chain, spent or not, as the index knows it; its block is not told."""
 
         def parse(server: Server, raw: Any) -> Sighting | Odd:
-            return _sighting(dict(mapped(raw)), _box(server, box_id, raw, trees))
+            return sighting_of(dict(mapped(raw)), box_in(server, box_id, raw, trees))
 
         return await self._anywhere(f"/blockchain/box/byId/{box_id}", INDEX, parse)
 
@@ -388,7 +381,7 @@ class Node(JsonSource):
                     listing.known.add(raw["boxId"])
                     continue
                 with self._blamed(server, INDEX):
-                    listing.take(_unspent(server, tree, raw))
+                    listing.take(unspent_of(server, tree, raw))
         if await self.indexed_height(server) != listing.height:
             raise SourceError(f"{server.url} went on while its index was read")
         return listing
@@ -407,7 +400,7 @@ class Node(JsonSource):
                 if trees and raw.get("ergoTree") not in wanted:
                     continue
                 with self._blamed(server, INDEX):
-                    seen = _sighting(raw, _box(server, raw["boxId"], raw, trees))
+                    seen = sighting_of(raw, box_in(server, raw["boxId"], raw, trees))
                 if isinstance(seen, Sighting):
                     found.append(seen)
             return found
@@ -418,7 +411,7 @@ class Node(JsonSource):
         """Height and transaction of the `number`-th box that ever stood under a script, by the index; None when there were fewer."""
         path = "/blockchain/box/byErgoTree"
         params: dict[str, str | int] = {"offset": number - 1, "limit": 1, "sortDirection": "asc"}
-        ask = Ask(path=path, parse=_oldest, about=INDEX, method="POST", params=params, body=tree.hex(), most=LARGE)
+        ask = Ask(path=path, parse=oldest_of, about=INDEX, method="POST", params=params, body=tree.hex(), most=LARGE)
         return await self.ask(ask)
 
     def _pages(self, server: Server, path: str, tree: str | None) -> AsyncIterator[dict[str, Any]]:
@@ -426,7 +419,7 @@ class Node(JsonSource):
 
         async def page(offset: int) -> tuple[list[dict[str, Any]], int | None]:
             params: dict[str, str | int] = {"offset": offset, "limit": INDEX_PAGE, "sortDirection": "asc"}
-            ask = Ask(path=path, parse=_items, about=INDEX, method=method, params=params, body=tree, most=LARGE)
+            ask = Ask(path=path, parse=items_of, about=INDEX, method=method, params=params, body=tree, most=LARGE)
             return await self.of(server, ask) or [], None
 
         return self.paged(server, INDEX, path, page, INDEX_PAGE)
@@ -467,28 +460,6 @@ class Node(JsonSource):
         return Submitted(classify(detail), one_line(Exception(detail)))
 
 
-def _info(raw: Any) -> NodeInfo:
-    fields = mapped(raw)
-    if fields.get("fullHeight") is None:
-        raise SourceError("it has no full block yet", 503)
-    return NodeInfo(
-        height=whole(fields, "fullHeight", 1, TOP),
-        header_id=hexed(fields, "bestFullHeaderId", 32).hex(),
-        genesis_id=hexed(fields, "genesisBlockId", 32).hex(),
-        network=text(fields, "network")[:40],
-        parameters=_parameters(fields),
-        indexed=fields.get("isExplorer") is True,
-        headers_height=optional_whole(fields, "headersHeight", 0, TOP) or 0,
-        peer_height=optional_whole(fields, "maxPeerHeight", 0, TOP),
-    )
-
-
-def _parameters(fields: Mapping[str, Any]) -> dict[str, int]:
-    """The votable parameters that are numbers; a node may not know some of them."""
-    raw = mapped(fields.get("parameters"))
-    return {name: whole(raw, name, -(2**31), TOP) for name in raw if raw[name] is not None}
-
-
 def _has_more_work(some: Sequence[Head], others: Sequence[Head]) -> bool:
     """Whether a chain has more work in it than another since they left each other; by their heights where that is longer ago."""
     ids = {head.id for head in others}
@@ -500,45 +471,3 @@ def _has_more_work(some: Sequence[Head], others: Sequence[Head]) -> bool:
 
 def _work(heads: Sequence[Head], above: int) -> int:
     return sum(head.difficulty for head in heads if head.height > above)
-
-
-def _box(server: Server, box_id: str, raw: Any, trees: Collection[bytes]) -> Box | Odd:
-    try:
-        found = box_of_json(raw, trees)
-    except ForgedError as error:
-        raise LieError(f"{server.url} shows a box that is not what it says: {error}") from None
-    if found.id != box_id:
-        raise LieError(f"{server.url} answers with box {found.id} when asked for {box_id[:64]}")
-    return found
-
-
-def _sighting(raw: Mapping[str, Any], box: Box | Odd) -> Sighting | Odd:
-    if isinstance(box, Odd):
-        return box
-    return Sighting(box, whole(raw, "inclusionHeight", 0, TOP), None, spender_of(raw))
-
-
-def _unspent(server: Server, tree: bytes, raw: dict[str, Any]) -> Sighting | Odd:
-    check_tree(server, raw, tree)
-    found = _sighting(raw, _box(server, raw["boxId"], raw, (tree,)))
-    if isinstance(found, Sighting) and found.spent_by is not None:
-        raise LieError(f"{server.url} lists box {found.box.id} as unspent and says that {found.spent_by} spent it")
-    return found
-
-
-def _items(raw: Any) -> list[dict[str, Any]]:
-    # Lists of unspent boxes come bare, the others in an object; what a node's own description says is otherwise.
-    return boxes_of(sequence(raw.get("items") if isinstance(raw, dict) else raw))
-
-
-def _oldest(raw: Any) -> tuple[int, str] | None:
-    items = _items(raw)
-    if not items:
-        return None
-    first = mapped(items[0])
-    return whole(first, "inclusionHeight", 0, TOP), hexed(first, "transactionId", 32).hex()
-
-
-def _placed(raw: Any) -> tuple[int, str]:
-    fields = mapped(raw)
-    return whole(fields, "inclusionHeight", 0, TOP), hexed(fields, "blockId", 32).hex()

@@ -13,7 +13,8 @@ from ergo_lib_python.chain import ErgoBox, NetworkPrefix
 from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.explorer import Explorer
-from aihd.chain.node import Node, NodeInfo
+from aihd.chain.node import Node
+from aihd.chain.node_json import NodeInfo
 from aihd.chain.overlay import Overlay
 from aihd.chain.sources import BLIND, SetUp, Sources
 from aihd.core.life import Life, Sighting, read_life
@@ -26,7 +27,7 @@ from aihd.protocol.codec import BoxError
 from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import MAX_COST, MIN_VALUE_PER_BYTE, SMALLEST_MAX_COST, Funds
-from aihd.protocol.headers import Head
+from aihd.protocol.headers import LEAST_DIFFICULTY, Head
 from aihd.protocol.plans import BOND_SUPPLY, Market, is_reserve_of
 from aihd.protocol.selection import HeaderRef
 from aihd.protocol.trees import prefix_of
@@ -76,14 +77,13 @@ class ChainView:
         self.node = node
         self.explorer = explorer
         self.deployment = deployment
+        self.prefix: NetworkPrefix = prefix_of(deployment.network)
+        """That of addresses in what is shown and written; a private network may have another than its name says."""
+        node.require(LEAST_DIFFICULTY.get(deployment.network, 1))
         self.sources = Sources(node, explorer, deployment.trees.values())
         self.turned_down: dict[bytes, tuple[Decline, int]] = {}
         """Escrows that are not kept, by task: why, and their claim deadline. Whoever counts them empties it."""
         self._built: dict[str, ErgoBox] = {}
-
-    @property
-    def prefix(self) -> NetworkPrefix:
-        return prefix_of(self.deployment.network)
 
     async def check(self, genesis_id: str) -> None:
         """ConfigError unless the node follows the chain that the deployment was made on."""

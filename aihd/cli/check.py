@@ -20,6 +20,7 @@ from aihd.chain.contracts import load_deployment
 from aihd.chain.explorer import Explorer
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
+from aihd.chain.sources import SetUp, Sources
 from aihd.chain.view import ChainView
 from aihd.cli.common import ConfigOption, settings_of
 from aihd.config import Settings, required
@@ -164,7 +165,8 @@ async def _outside(settings: Settings) -> list[Check]:
         nodes = [_node(session, url, genesis_id) for url in settings.chain.node_urls]
         explorers = [_explorer(session, url) for url in settings.chain.explorer_urls]
         sources = [found for several in await asyncio.gather(*nodes, *explorers) for found in several]
-        if deployment is not None and all(done.ok for done in sources):
+        sources.append(await _set_up(session, settings))
+        if deployment is not None and sources[-1].ok:
             sources.append(await _bond(session, settings, deployment))
     return [*sources, *await _nodo(settings)]
 
@@ -182,9 +184,21 @@ async def _follows(session: aiohttp.ClientSession, url: str, genesis_id: str | N
     if genesis_id not in (None, info.genesis_id):
         found = f"it follows the chain of genesis {info.genesis_id[:16]}…, the market is on {str(genesis_id)[:16]}…"
         return Check(what, found, "name a node of the market's chain in chain.node_urls")
-    if not info.indexed:
-        return Check(what, "it has no extra index", "set ergo.node.extraIndex = true there and let it index")
-    return Check(what, f"height {info.height}, indexed")
+    return Check(what, f"height {info.height}, {'with' if info.indexed else 'without'} the extra index")
+
+
+async def _set_up(session: aiohttp.ClientSession, settings: Settings) -> Check:
+    """Whether the sources together are enough, and what they cannot see."""
+    chain = settings.chain
+    sources = Sources(Node(session, chain.node_urls), Explorer(session, chain.explorer_urls), ())
+    try:
+        await sources.node.look()
+    except AihdError as error:
+        return Check("sources", one_line(error), "mend the lines above first")
+    told = f"{sources.set_up}; {sources.blind}" if sources.blind else str(sources.set_up)
+    if sources.set_up is SetUp.NOTHING:
+        return Check("sources", told, "set ergo.node.extraIndex = true, or name an explorer in chain.explorer_urls")
+    return Check("sources", told)
 
 
 async def _explorer(session: aiohttp.ClientSession, url: str) -> list[Check]:

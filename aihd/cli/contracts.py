@@ -21,7 +21,7 @@ from aihd.config import Settings, required
 from aihd.errors import Exit, UsageError
 from aihd.protocol import plans
 from aihd.protocol.deployment import Guard
-from aihd.protocol.trees import address_of, prefix_of, tree_of
+from aihd.protocol.trees import address_of, tree_of
 from aihd.resources import resource
 from aihd.screen import console_of, say
 
@@ -83,7 +83,7 @@ def contracts_deploy(
 async def _deploy(settings: Settings, out: Path, treasury: str, dry_run: bool) -> None:
     if out.exists():
         raise UsageError(f"--out {out}: it exists already, and a deployment is never overwritten")
-    prefix = prefix_of(settings.chain.network)
+    prefix = settings.chain.prefix
     try:
         treasury_tree = tree_of(treasury, prefix)
     except ValueError as error:

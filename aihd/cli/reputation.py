@@ -16,7 +16,7 @@ from aihd.cli.common import ConfigOption, JsonOption, settings_of, wallet_at_wor
 from aihd.client.ranking import funders, known, refresh
 from aihd.config import Settings
 from aihd.errors import UsageError
-from aihd.protocol.trees import address_of, p2pk_tree, prefix_of
+from aihd.protocol.trees import address_of, p2pk_tree
 from aihd.protocol.units import format_erg
 from aihd.reputation.engine import Engine
 from aihd.reputation.explain import Explanation, RatingTerm
@@ -101,7 +101,7 @@ def _scores(settings: Settings) -> Engine:
 
 
 def _prefix(settings: Settings) -> NetworkPrefix:
-    return prefix_of(settings.chain.network)
+    return settings.chain.prefix
 
 
 def _party(key: bytes, settings: Settings) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from aihd.client.party import Party
 from aihd.config import Settings, required
 from aihd.ops.secret_file import read_secret
 from aihd.protocol.funding import Plan, put_together, to_put_together
-from aihd.protocol.trees import address_of, prefix_of
+from aihd.protocol.trees import address_of
 from aihd.protocol.units import format_erg
 from aihd.screen import console_of, say
 
@@ -51,7 +51,7 @@ def wallet_address(config: ConfigOption = None) -> None:
     """The address of the configuration's wallet."""
     settings = settings_of(config)
     path = required(settings.wallet.mnemonic_file, "wallet.mnemonic_file")
-    prefix = prefix_of(settings.chain.network)
+    prefix = settings.chain.prefix
     say(address_of(Signer.from_file(path, settings.wallet.password_file).tree, prefix))
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aihd.protocol.box import Box, Odd, box_of_json, fields_of
 from aihd.protocol.hashes import blake2b256
 from aihd.protocol.headers import Head, WorkError
-from aihd.protocol.shapes import ShapeError, hexed, hexed_any, listed, mapped
+from aihd.protocol.shapes import ShapeError, hexed, hexed_any, listed, mapped, mapped_in
 from aihd.protocol.wire import vlq
 
 MAX_TRANSACTIONS: Final = 20_000  # some 60 bytes each: more do not fit a block
@@ -62,7 +62,7 @@ def _witness(tx: Mapping[str, Any]) -> bytes:
 
 
 def _proof(item: Mapping[str, Any]) -> Mapping[str, Any]:
-    return mapped(item.get("spendingProof"))
+    return mapped_in(item, "spendingProof")
 
 
 def _mined(tx: Mapping[str, Any], tx_id: bytes, trees: Mapping[str, bytes]) -> Mined:

@@ -15,7 +15,7 @@ from ergo_lib_python.chain import ErgoBox
 
 from aihd.protocol.hashes import blake2b256
 from aihd.protocol.panics import contained
-from aihd.protocol.shapes import hexed, hexed_any, listed, mapped, whole
+from aihd.protocol.shapes import hexed, hexed_any, listed, mapped, mapped_in, whole
 from aihd.protocol.wire import Reader, WireError, constant_at, is_constant, vlq
 
 MAX_LONG: Final = 2**63 - 1
@@ -177,7 +177,7 @@ def fields_of(fields: Mapping[str, Any]) -> Fields:
         (hexed(asset, "tokenId", 32), whole(asset, "amount", 0, MAX_LONG))
         for asset in map(mapped, listed(fields, "assets"))
     )
-    registers = mapped(fields.get("additionalRegisters"))
+    registers = mapped_in(fields, "additionalRegisters")
     return (
         whole(fields, "value", 0, MAX_LONG),
         hexed_any(fields, "ergoTree"),
@@ -189,7 +189,7 @@ def fields_of(fields: Mapping[str, Any]) -> Fields:
 
 def _dense(fields: Mapping[str, Any]) -> bool:
     """Whether no register between R4 and the last is left out: an explorer leaves out what it cannot show."""
-    names = sorted(mapped(fields.get("additionalRegisters")))
+    names = sorted(mapped_in(fields, "additionalRegisters"))
     return names == [f"R{number}" for number in range(4, 4 + len(names))]
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from aihd.protocol.hashes import blake2b256
-from aihd.protocol.shapes import ShapeError, hexed, hexed_any, mapped, whole
+from aihd.protocol.shapes import ShapeError, hexed, hexed_any, mapped, mapped_in, whole
 from aihd.protocol.trees import GENERATOR
 from aihd.protocol.wire import is_point, vlq
 
@@ -48,7 +48,7 @@ def head_of_json(raw: Any, least_difficulty: int = 1) -> Head:
     """A header of a node's JSON. ShapeError where it is none, WorkError where its bytes or its work are not what it says."""
     fields = mapped(raw)
     header_id = hexed(fields, "id", 32)
-    unsolved, solution = _unsolved(fields), mapped(fields.get("powSolutions"))
+    unsolved, solution = _unsolved(fields), mapped_in(fields, "powSolutions")
     version, height = whole(fields, "version", 1, 127), whole(fields, "height", 1, 2**31 - 1)
     key, nonce = hexed(solution, "pk", 33), hexed(solution, "n", 8)
     if blake2b256(unsolved, _solution(solution, version)) != header_id:

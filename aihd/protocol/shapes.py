@@ -22,6 +22,14 @@ def mapped(raw: Any) -> Mapping[str, Any]:
     return raw
 
 
+def mapped_in(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The JSON object of a field."""
+    found = raw.get(name)
+    if not isinstance(found, dict):
+        raise ShapeError(f"{name} is {_short(found)}, expected an object")
+    return found
+
+
 def sequence(raw: Any) -> list[Any]:
     """A JSON array."""
     if not isinstance(raw, list):

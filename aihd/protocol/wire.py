@@ -133,7 +133,8 @@ def _type(reader: Reader, depth: int) -> Type:
 
 
 def _pair(reader: Reader, code: int, depth: int) -> Type:
-    if code - _PAIR_SAME in _PRIMITIVES:
+    # ergo-lib writes a pair of Shorts otherwise than the reference, so it would be another box.
+    if code - _PAIR_SAME in _PRIMITIVES and code - _PAIR_SAME != _SHORT:
         return (code - _PAIR_SAME, code - _PAIR_SAME)
     if code - _PAIR_FIRST in _PRIMITIVES:
         second = _type(reader, depth - 1)
