@@ -118,9 +118,11 @@ def write_ratings(
         wanted = [rating for rating in ratings if _writes(promises[rating.kind], noted)]
         if not wanted and not again:
             return [WriteResult.UNSUPPORTED] * len(ratings)
+        # Looked for before the wait for a quiet moment, in which nodo may prune the events that show it.
+        keyed = [rating for rating in again if promises[rating.kind] is Guarantee.EXACTLY_ONCE]
+        lost = [rating for rating in keyed if _overwritten(connection, rating)]
         with quiet_transaction(connection, path, busy_timeout, held):
-            keyed = [rating for rating in again if promises[rating.kind] is Guarantee.EXACTLY_ONCE]
-            for rating in [rating for rating in keyed if _overwritten(connection, rating)]:
+            for rating in lost:
                 _rewrite(connection, rating)
             results = [_outcome(connection, rating, promises[rating.kind], noted) for rating in ratings]
     unkeyed = Guarantee.AT_MOST_ONCE in promises.values()

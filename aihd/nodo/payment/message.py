@@ -77,4 +77,4 @@ def was_communicated(token: str) -> bool:
         found = rows.fetchone()
     except (sqlite3.Error, ImportError, AttributeError):
         return True
-    return found is None or found[0] == "communicated"
+    return found is not None and found[0] == "communicated"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
@@ -41,6 +42,9 @@ log = structlog.get_logger()
 
 MAX_FEES: Final = 10  # a fee may be raised to this multiple of wallet.fee
 BACK_WITHIN: Final = 5.0  # seconds for sending a refund: its block is for a later look to see
+RETELL_AFTER: float = 60.0
+"""Seconds that nodo has for telling the payee before a payment is given to it once more."""
+TELLINGS: Final = 2  # a payee that knew of it already says no, and nodo would ask for ever
 _KEPT: Final = "deposit:"  # meta keys of the journal
 
 
@@ -49,7 +53,7 @@ class Deposit:
     """What is kept of a payment: `task` is its id and `payee` the tree of whom it is for, both in hex; `amount` is nanoERG.
 
     `over`: nothing of it can change any more; `failed`: and it ended without a receipt. `token`: the deposit token, which nobody but payer
-    and payee knows. `told`: the token for which nodo was given it as paid.
+    and payee knows. `told`: the token for which nodo was given it as paid, last at `told_at` (Unix seconds), `tellings` times.
     """
 
     task: str
@@ -59,6 +63,16 @@ class Deposit:
     failed: bool = False
     token: str = ""
     told: str = ""
+    told_at: float = 0.0
+    tellings: int = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the payee knows of it, or had its chance to."""
+        if not self.told:
+            return False
+        lately = time.time() < self.told_at + RETELL_AFTER
+        return lately or self.tellings >= TELLINGS or was_communicated(self.told)
 
     @property
     def key(self) -> str:
@@ -137,7 +151,7 @@ def _open_one(journal: Journal, payee: bytes, amount: int) -> Deposit | None:
     for deposit in deposits(journal):
         if deposit.payee != payee.hex() or not deposit.token or deposit.failed:
             continue
-        if deposit.told and was_communicated(deposit.told):
+        if deposit.is_settled:
             continue
         if deposit.amount == amount:
             return deposit
@@ -171,7 +185,9 @@ def transaction_of(journal: Journal, deposit: Deposit) -> str | None:
 
 def tell(journal: Journal, deposit: Deposit, token: str) -> None:
     """Note that nodo was given a payment as made, for a token."""
-    _keep(journal, deposit.key, replace(deposit, told=token))
+    kept = Deposit.read(journal.meta()[deposit.key])
+    again = kept.tellings if kept.told == token else kept.tellings + 1
+    _keep(journal, deposit.key, replace(kept, told=token, told_at=time.time(), tellings=again))
 
 
 async def _check_payee(view: ChainView, payee: bytes) -> None:

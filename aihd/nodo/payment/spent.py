@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from aihd.nodo.database import opened, transaction
+from aihd.ops.failpoints import reach
 
 FILE: Final = "aihd_payments.sqlite"
 """In the folder of nodo's database."""
@@ -29,8 +30,10 @@ class Spent:
 
         It is noted before nodo credits it: after a crash in between the credit is missing, and never there twice.
         """
+        reach("payment spent: before")
         self.path.touch(exist_ok=True)
         with opened(self.path) as connection, transaction(connection):
             connection.execute(_TABLE)
             made = connection.execute("INSERT OR IGNORE INTO spent (task, token) VALUES (?, ?)", (task_id, token))
-            return made.rowcount == 1
+        reach("payment spent: after")
+        return made.rowcount == 1
