@@ -53,6 +53,7 @@ from aihd.ops.listener import listen
 from aihd.ops.lock import process_lock
 from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
+from aihd.ops.room import Room
 from aihd.ops.web import ops_app, serve
 from aihd.services.bridge import PACE, Bridge
 from aihd.services.compare import Compare
@@ -71,6 +72,7 @@ from aihd.services.reconcile import Reconcile
 from aihd.services.rehearse import Rehearse
 from aihd.services.report import Report
 from aihd.services.retain import Retain
+from aihd.services.room import Space
 from aihd.services.settle import Settle
 from aihd.services.stock import Goods, Stock, goods_of
 from aihd.services.watch import Claim, Watch
@@ -102,6 +104,8 @@ async def run(
         report = Report(engine, reconcile)
         exchange = await _exchange(settings, engine)
         await _open_page(settings, report, stack)
+        space = Space(engine, Room(settings.data_dir, settings.ops.min_free))
+        await space.look()
         # Before the group: an error of the start is told as it is, not wrapped in one of many.
         await patience.until("the chain", reconcile.look)
         if made_at := engine.journal.restored_from():
@@ -115,7 +119,7 @@ async def run(
             settle = Settle(engine, _payout(settings))
             services = [reconcile, stock, settle, *_loops(settings, engine, runtime, execute)]
             loops = [group.create_task(service.run(), name=service.name) for service in services]
-            loops.append(group.create_task(exchange.run(), name=exchange.name))
+            loops += [group.create_task(one.run(), name=one.name) for one in (exchange, space)]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
             log.info("ready", height=engine.tip.height, services=names, wallet=engine.signer.public_key.hex())

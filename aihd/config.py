@@ -266,6 +266,7 @@ class Ops(Section):
     hosts: Annotated[tuple[str, ...], BeforeValidator(items)] = ()
     data_dir: File = Path("/var/lib/aihd")
     stop_within: Duration = 240.0
+    min_free: Size = 300_000_000
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -20,8 +21,8 @@ from aihd.chain.http import SourceError
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import DroppedError, Intent, Submitter
 from aihd.chain.view import ChainView, Situation
-from aihd.client.download import MAX_OUTPUT, hash_of, take, target_for
-from aihd.client.node_door import NodeDoor, node_door
+from aihd.client.download import MAX_OUTPUT, LocalError, hash_of, take, target_for
+from aihd.client.node_door import NodeDoor, NotYetError, node_door
 from aihd.client.upload import check_unchanged, commitment_of, upload
 from aihd.client.verify import Evidence, Finding, verify
 from aihd.core.life import Life
@@ -39,6 +40,8 @@ from aihd.protocol.selection import weight
 from aihd.store.journal import Journal, TxRecord
 
 log = structlog.get_logger()
+
+PATIENCE: Final = 30.0  # seconds that a node may be behind us
 
 MIN_WINDOW: Final = 20
 MAX_WINDOW: Final = 5040  # a week
@@ -238,8 +241,23 @@ class Client:
                 await asyncio.to_thread(check_unchanged, salt, post.config, path, promised, until)
                 raise TemporaryError(str(error)) from None
 
-    async def fetch(self, task_id: bytes, target: Path, max_output: int = MAX_OUTPUT) -> bytes:
-        """Write the output to `target`; its SHA3-256, which is that of the receipt. Nothing is kept if it differs."""
+    async def fetch(
+        self, task_id: bytes, target: Path, max_output: int = MAX_OUTPUT, *, patience: float = PATIENCE
+    ) -> bytes:
+        """Write the output to `target`; its SHA3-256, which is that of the receipt. Nothing is kept if it differs.
+
+        A node that has not yet seen what we have seen is asked again for `patience` seconds.
+        """
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return await self._fetch(task_id, target, max_output)
+            except NotYetError:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(self._poll)
+
+    async def _fetch(self, task_id: bytes, target: Path, max_output: int) -> bytes:
         receipt = (await self.view.life(task_id)).receipt
         if receipt is None:
             raise TemporaryError(f"task {task_id.hex()} has no receipt yet")
@@ -280,9 +298,13 @@ class Client:
         """
         now = await self.wait_for(task_id, lambda progress: progress.life.receipt is not None)
         while now.life.rating is not None and now.height < now.life.rating.content.commit_deadline - COMPLAIN_BEFORE:
-            with suppress(AihdError):  # a node that is away, or gives something else, may yet do better
-                await self.fetch(task_id, target)
+            try:
+                await self.fetch(task_id, target, patience=0)
                 return None
+            except (LocalError, UsageError):
+                raise  # our own disk says nothing of the node
+            except AihdError as error:  # a node that is away, or gives something else, may yet do better
+                log.info("no output yet", task=task_id.hex(), reason=one_line(error))
             await asyncio.sleep(self._poll)
             now = await self.progress(task_id) or now
         return await self.rate(task_id, USELESS)

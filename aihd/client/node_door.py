@@ -39,6 +39,10 @@ class NodeWord:
     note: bytes
 
 
+class NotYetError(TemporaryError):
+    """The node has the output, and does not give it out before its payment is sure."""
+
+
 def refusal_of(endpoint: str, *, private: bool) -> str | None:
     """Why an endpoint cannot be asked, as far as it tells by itself; None when it may be."""
     try:
@@ -102,7 +106,8 @@ class NodeDoor:
         async with self._request("GET", url) as (response, clock):
             if response.status != 200:
                 text = await _limited(response, MAX_REFUSAL, clock)
-                raise TemporaryError(f"the node does not give the output: {_shown(text)}")
+                error = NotYetError if response.status == 409 else TemporaryError
+                raise error(f"the node does not give the output: {_shown(text)}")
             yield _pieces(response, limit, clock)
 
     async def receipt(self, cid: bytes) -> bytes:

@@ -127,6 +127,8 @@ class _Door:
     async def give_output(self, request: web.Request) -> web.StreamResponse:
         digest = _hex(request.match_info["digest"], 32, "output hash")
         card = self._clerk.card(_hex(request.query.get("task", ""), 32, "task"))
+        if card is not None and not card.output_hash:
+            raise RefusedError(409, "not yet: an output is given out once its release cannot be lost any more")
         # Two tasks may have the same output and not the same client.
         if card is None or card.output_hash != digest:
             raise RefusedError(404, "this node gives out no output with this hash for this task")

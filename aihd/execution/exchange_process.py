@@ -10,6 +10,7 @@ after one of them was passed: whoever started it starts it again.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
 import sys
@@ -124,6 +125,8 @@ def _confine(limit: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (2 * limit, 2 * limit))
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):
+        os.nice(5)  # the daemon's work comes first
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
 

@@ -91,16 +91,31 @@ def sync_folder(folder: Path) -> None:
 
 
 def sweep(root: Path, needed: Set[bytes], grace: float) -> int:
-    """Delete what lies in a folder under an id of 32 bytes in hex that is not `needed` and did not change for `grace` seconds; how many."""
-    gone = 0
+    """Delete what lies in a folder under an id of 32 bytes in hex that is not `needed` and did not change for `grace` seconds; how many.
+
+    DiskError at the end when some could not be deleted: the others are gone.
+    """
+    gone, stuck = 0, 0
     for path in list(root.iterdir()):
         if not _NAMED.fullmatch(path.name) or bytes.fromhex(path.name) in needed:
             continue
-        if time.time() - path.stat().st_mtime < grace:
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-        gone += 1
+        try:
+            fail("disk clean-up")
+            gone += _old(path, grace) and _deleted(path)
+        except OSError:
+            stuck += 1
+    if stuck:
+        raise DiskError(f"{stuck} files of {root} that nobody needs cannot be deleted")
     return gone
+
+
+def _old(path: Path, grace: float) -> bool:
+    return time.time() - path.lstat().st_mtime >= grace
+
+
+def _deleted(path: Path) -> bool:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    return True

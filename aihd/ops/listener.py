@@ -24,7 +24,8 @@ from aiohttp.typedefs import Handler
 
 from aihd.errors import ConfigError, TemporaryError, one_line
 
-BACKLOG: Final = 128
+BACKLOG: Final = 1024  # who waits here waits a moment; who does not fit tries again after seconds
+AT_ONCE: Final = 64  # taken in before anything else is done
 SWEEP: Final = 1.0  # seconds between two looks at the connections
 _OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _SERVER: Final[dict[str, Any]] = {
@@ -190,14 +191,15 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                sock, address = await loop.sock_accept(listening)
+                arrived = [await loop.sock_accept(listening), *_waiting(listening)]
             except OSError as error:
                 if error.errno in _OUT_OF_FILES:
                     log.warning("no room for another connection", error=one_line(error))
                     self._make_room(time.monotonic())
                 await asyncio.sleep(0.1)
                 continue
-            await self._take(server, sock, _network(address))
+            for sock, address in arrived:
+                await self._take(server, sock, _network(address))
 
     async def _take(self, server: web.Server, sock: socket.socket, address: str) -> None:
         bounds = self.bounds
@@ -294,6 +296,15 @@ def _bound(family: int, address: Any) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _waiting(listening: socket.socket) -> Iterator[tuple[socket.socket, Any]]:
+    """Who else is waiting to be let in: a loop that has much to do would take one of them a turn."""
+    with suppress(OSError):
+        for _ in range(AT_ONCE):
+            sock, address = listening.accept()
+            sock.setblocking(False)
+            yield sock, address
 
 
 def _network(address: Any) -> str:

@@ -31,9 +31,9 @@ from aihd.services.engine import Engine
 log = structlog.get_logger()
 
 NAME: Final = "exchange"
-FIRST_PAUSE: Final = 0.5  # seconds until it is started again
-LONGEST_PAUSE: Final = 30.0
-STEADY: Final = 60.0  # seconds of work after which an end is a first one again
+FIRST_PAUSE: Final = 0.25  # seconds until it is started again
+LONGEST_PAUSE: Final = 5.0  # whoever can end it again and again must not gain more than that
+STEADY: Final = 10.0  # seconds of work after which an end is a first one again
 SILENCE: Final = 30.0  # seconds without a word after which it is ended
 LOOK: Final = 0.2  # seconds between two looks for what has changed
 # What the child gets of our environment: nothing that says where a secret is, or speaks for us to the service manager.
@@ -78,10 +78,11 @@ class Exchange:
                 why = await (self._child() if self._meeting is None else self._meet(self._meeting))
             except AihdError as error:
                 why = one_line(error)
-            pause = FIRST_PAUSE if time.monotonic() - begun > STEADY else min(2 * pause, LONGEST_PAUSE)
+            pause = FIRST_PAUSE if time.monotonic() - begun > STEADY else pause
             self._engine.health[NAME] = f"{why}; clients are kept waiting, and it is started again"
             log.warning("the exchange is down", reason=why, again_in=round(pause, 1))
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+            again, pause = pause, min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(again * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
 
     # -- a process of ours
 

@@ -8,10 +8,11 @@ here before it is sent anywhere. Every change of a task is also an event, and th
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
@@ -81,6 +82,8 @@ class Journal:
         """Open, check and migrate. `read_only` is for looking at it beside a running daemon; a `guest` writes beside it: no migration."""
         self._path = path
         target = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw' if guest else 'rwc'}"
+        if not read_only:
+            _close_to_others(path, make=not guest)
         try:
             self._db = sqlite3.connect(target, uri=True, isolation_level=None, timeout=10)
         except sqlite3.OperationalError as error:
@@ -475,6 +478,18 @@ class Journal:
             "INSERT INTO journal (task_id, event, data) VALUES (?, ?, ?)",
             (task_id, event, json.dumps(data, separators=(",", ":"))),
         )
+
+
+def _close_to_others(path: Path, *, make: bool) -> None:
+    """Mode 0600, whatever the umask says: it holds salts. What SQLite puts beside it takes its mode over."""
+    # Never opened and closed where it is there: that would end the locks that this process has on it.
+    with suppress(OSError):  # SQLite will say what is wrong
+        if not make or path.exists():
+            if path.stat().st_uid == os.geteuid() and path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+            return
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
 
 
 def _passing(error: BaseException) -> str | None:

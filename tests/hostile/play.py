@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from aihd.client.client import Client, Order
 from aihd.core.task import Where
 from aihd.demo.world import Daemon, World, world
 from aihd.errors import TemporaryError
+from aihd.execution.exchange import PREFIX
 
 ERG: Final = 10**9
 TASKS: Final = 4
@@ -31,11 +33,14 @@ ENDED: Final = (Where.RELEASED, Where.COMMITTED, Where.REVEALED, Where.RATED, Wh
 class Outcome:
     """What came of it, in seconds and bytes.
 
-    `usual` is what 98 of 100 answers took at most, `kills` how often the exchange was killed, `exchange` the most memory that one held.
+    `took` is when the last task was paid, `door` the share of questions at the exchange that were answered within a second, `usual` what 98
+    of 100 answers of the page took at most, `kills` how often the exchange was killed, `exchange` the most memory that one held.
     """
 
     paid: int
+    took: float
     kills: int
+    door: float
     slowest: float
     usual: float
     asked: int
@@ -45,7 +50,7 @@ class Outcome:
     strangers: dict[str, int]
 
 
-async def play(folder: Path, *, seconds: float, strangers: int) -> Outcome:
+async def play(folder: Path, *, seconds: float, strangers: int, kills: int) -> Outcome:
     """The whole run; at most `seconds` and what starting takes."""
     async with world(folder, block_time=0.5, max_input=10_000_000, names=("node",), start=False) as stage:
         (daemon,) = stage.daemons
@@ -54,10 +59,10 @@ async def play(folder: Path, *, seconds: float, strangers: int) -> Outcome:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (FILES, FILES))
         resource.prlimit(pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
         await daemon.ready()
-        return await _attacked(stage, daemon, folder, seconds, strangers)
+        return await _attacked(stage, daemon, folder, seconds, strangers, kills)
 
 
-async def _attacked(stage: World, daemon: Daemon, folder: Path, seconds: float, strangers: int) -> Outcome:
+async def _attacked(stage: World, daemon: Daemon, folder: Path, seconds: float, strangers: int, kills: int) -> Outcome:
     client, pid = stage.client.client, daemon.process.pid
     first = await _paid(stage, client, folder, 0)  # so that there is an output to ask for
     receipt = (await client.view.life(first)).receipt
@@ -69,18 +74,24 @@ async def _attacked(stage: World, daemon: Daemon, folder: Path, seconds: float, 
         await _process("attack", *target),
         await _process("probe", f"{daemon.ops_url}/healthz", str(seconds)),
     )
-    peak = [0]
+    question = f"http://127.0.0.1:{port}{PREFIX}/tasks/{first.hex()}"
+    door = await _process("probe", question, str(seconds))
+    peak, begun = [0], time.monotonic()
     async with asyncio.TaskGroup() as group:
-        killing = group.create_task(_kill(pid, seconds, 3, peak))
+        killing = group.create_task(_kill(pid, seconds, kills, peak))
         async with asyncio.timeout(2 * seconds + 60):
             work = [group.create_task(_paid(stage, client, folder, number)) for number in range(1, TASKS + 1)]
             paid = [task for task in [await one for one in work] if task]
-        kills = await killing
+            done = time.monotonic() - begun
+        killed = await killing
+    answers = json.loads((await door.communicate())[0])
     took = json.loads((await probe.communicate())[0])
     came = json.loads((await attack.communicate())[0])
     return Outcome(
         paid=len(paid),
-        kills=kills,
+        took=done,
+        kills=killed,
+        door=sum(answer < 1 for answer in answers) / len(answers),
         slowest=max(took),
         usual=sorted(took)[len(took) * 98 // 100],
         asked=len(took),
