@@ -254,7 +254,7 @@ def test_balance__when__a_large_box_does_what_hundreds_would__then__it_is_taken_
 
 
 def test_balance__when__boxes_hold_the_re_emission_token__then__they_are_left_alone() -> None:
-    owing = coin(MINE, 100 * ERG, "miner", [Token(TokenId(REEMISSION_TOKEN), 5)])
+    owing = coin(MINE, 100 * ERG, "miner", ((REEMISSION_TOKEN, 5),))
     (plain,) = purse([2 * ERG])
     assert pay((owing, plain)).inputs == (plain,)
     with pytest.raises(InsufficientFundsError, match="short of"):

@@ -86,7 +86,7 @@ def remade(header: dict[str, Any]) -> dict[str, Any]:
 
     unsolved = headers._unsolved(header)
     solution = headers._solution(header["powSolutions"], header["version"])
-    return {**header, "id": headers.blake2b256(unsolved, solution).hex()}
+    return {**header, "id": blake2b256(unsolved, solution).hex()}
 
 
 @pytest.mark.parametrize("n_bits", [0, 0x01003456, 0x03800000, 0x01810000, 0xFF7FFFFF, 0x04800001])
