@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from aihd.config import DEFAULT_FILE, Service, Settings, config_example, load_settings, required
+from aihd.config import DEFAULT_FILE, Asset, Service, Settings, config_example, load_settings, required
 from aihd.config_values import HostPort, Section
 from aihd.errors import ConfigError, Exit
 from aihd.protocol.units import NanoErg

@@ -170,7 +170,9 @@ class Person:
 
     # -- a client
 
-    def post(self, service: bytes, payment: int, *, inline: bool, bad: bool = False) -> Job | None:
+    def post(
+        self, service: bytes, payment: int, *, inline: bool, bad: bool = False, holdback_bps: int = 0
+    ) -> Job | None:
         """A task; a `bad` one carries an input that no service takes."""
         salt = secrets.token_bytes(32)
         body = b"".join(envelope.encode({}, [f"input {len(self.jobs)}".encode()]))
@@ -185,6 +187,7 @@ class Person:
             payment=payment,
             claim_deadline=deadline,
             exec_window=EXEC_WINDOW,
+            holdback_bps=holdback_bps,
             client=self.signer.public_key,
             locator=locator,
         )

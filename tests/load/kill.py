@@ -59,7 +59,7 @@ class Load:
         """Bring the daemon's hands full."""
         for number in range(FAILED):
             self.failing.append(await self._post_bad(number))
-        await self._until(lambda states: states[State.REFUNDED] == FAILED)
+        await self._until(lambda states: states[State.ADMITTED] == FAILED)
         service = self.world.services["text-digest"]
         for _ in range(CLAIMED):
             wanted = order(service, payment=PAYMENT, claim_window=WINDOW, exec_window=WINDOW)
