@@ -106,9 +106,9 @@ def sign(
     return owner.sign(plan, newest_first, PARAMETERS, permit=allowed, spent=Spent(0, 0))
 
 
-def coin(owner: bytes, value: int, seed: str, tokens: Sequence[Token] | None = None, height: int = 900) -> ErgoBox:
+def coin(owner: bytes, value: int, seed: str, tokens: Sequence[tuple[bytes, int]] = (), height: int = 900) -> ErgoBox:
     """A box of `value` nanoERG and `tokens` under the tree `owner`, from a transaction named by `seed`."""
-    held = None if tokens is None else list(tokens)
+    held = [Token(TokenId(token), amount) for token, amount in tokens] or None
     candidate = ErgoBoxCandidate(value=value, script=parse_tree(owner), creation_height=height, tokens=held)
     return ErgoBox.from_box_candidate(candidate, TxId(digest("coin", seed).hex()), 0)
 
@@ -139,7 +139,7 @@ class Story:
                 box = coin(owner.tree, 50 * ERG, f"{owner!r} {number}")
                 self.known[str(box.box_id)] = Known(box, 900)
         self.asset = digest("asset")
-        paid_in = coin(self.client.tree, ERG, "assets", [Token(TokenId(self.asset), 1_000_000)])
+        paid_in = coin(self.client.tree, ERG, "assets", ((self.asset, 1_000_000),))
         self.known[str(paid_in.box_id)] = Known(paid_in, 900)
         token = bytes(self.funds(self.deployer).boxes[0].box_id)
         self.treasury = signer(treasury).tree

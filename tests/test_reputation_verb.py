@@ -46,7 +46,7 @@ def history(place: Place) -> Place:
     """Six clients who were content with one node and not with another; the newest rating of each node is not final yet."""
     place.data.mkdir(mode=0o700)
     with Journal(place.data / "aihd.sqlite") as journal:
-        steps = []
+        steps: list[Step] = []
         for number, client in enumerate(CLIENTS):
             for node, mark in ((GOOD, 5), (BAD, 1)):
                 task = digest("task", number, node)
@@ -91,7 +91,7 @@ def test_explain__when__a_key_or_its_address_is_named__then__every_term_and_they
 
 def test_explain__when__recent_work_was_worse__then__says_what_that_takes_off(history: Place) -> None:
     with Journal(history.data / "aihd.sqlite") as journal:
-        steps = []
+        steps: list[Step] = []
         for week, (client, mark) in enumerate(zip(CLIENTS, (5, 5, 5, 5, 1, 1), strict=True), 1):
             height, task = week * 5_040, digest("turn", week)
             steps += whole(task, client, TURNED, mark, height)

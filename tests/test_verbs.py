@@ -266,9 +266,9 @@ def test_earnings__when__tasks_were_paid_failed_and_slashed__then__summed_by_day
     place: Place, journal: Journal
 ) -> None:
     failed, slashed = (replace(TASK, id=digest(name)) for name in ("failed", "slashed"))
-    for task, where in ((TASK, Where.RELEASED), (failed, Where.FAILED), (slashed, Where.TIMED_OUT)):
-        journal.add(task)
-        journal.update(task.id, "seen on chain", where=where)
+    for known, where in ((TASK, Where.RELEASED), (failed, Where.FAILED), (slashed, Where.TIMED_OUT)):
+        journal.add(known)
+        journal.update(known.id, "seen on chain", where=where)
     for number, (kind, task, spent) in enumerate(
         (("release", TASK, -ERG), ("fail", failed, 0), ("release", slashed, -9 * ERG), ("open bond", None, 5 * ERG))
     ):

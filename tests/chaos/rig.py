@@ -19,8 +19,10 @@ from door import door_of
 
 from aihd import app
 from aihd.config import Settings, load_settings
+from aihd.ops.notify import Notifier
 from aihd.services.engine import Engine, Service
 from aihd.services.execute import Execute
+from aihd.services.patience import Patience
 from aihd.services.reconcile import Reconcile
 from aihd.services.report import Report
 from aihd.store.journal import Journal
@@ -95,9 +97,12 @@ class Daemon:
 
     async def _started(self, stack: AsyncExitStack) -> _Life:
         settings = self.settings()
-        engine = await app._engine(settings, stack, accept_fork=False)
+        told = asyncio.Event()
+        told.set()  # what is away at a start is not waited for: the start fails, and is tried again
+        impatient = Patience(Notifier({}), told)
+        engine = await app._engine(settings, stack, False, impatient)
         runtime = replace(
-            await app._runtime(settings, engine, stack), retry_after=0.0
+            await app._runtime(settings, engine, stack, impatient), retry_after=0.0
         )  # no clock runs here but the chain's
         reconcile = Reconcile(engine, settings.chain.poll)
         report = Report(engine, reconcile)

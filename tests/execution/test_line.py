@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import made
 import pytest
 from door import Shop, line
 from holder import Holder
@@ -27,8 +28,11 @@ from aihd.protocol.hashes import input_commitment
 NODE, CLIENT = Holder.of("the key of node"), Holder.of("the key of client")
 SALT = digest("salt")
 BODY = SALT + b"".join(envelope.encode({}, [b"the input"]))
-TASK = Task(
-    digest("task"), digest("s"), input_commitment(SALT, [BODY[32:]]), 1, CLIENT.public_key, 100, 60, "", Where.CLAIMED
+TASK = made.task(
+    id=digest("task"),
+    input_commitment=input_commitment(SALT, [BODY[32:]]),
+    client=CLIENT.public_key,
+    where=Where.CLAIMED,
 )
 OTHER = replace(TASK, id=digest("other"), where=Where.OPEN)
 DONE = replace(TASK, id=digest("done"), stage=Stage.DONE, output_hash=digest("o"), note="the log said 'my secret'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -118,7 +119,7 @@ def test_after_timeout__when__anybody_calls__then__slashed_and_nothing_the_calle
     ("outcome", "counted"), [(COMPLETED, {"completed": 2}), (FAILED, {"failed": 3})], ids=["completed", "failed"]
 )
 def test_after_settle__when__folded__then__counted_by_its_outcome_and_the_task_is_over(
-    outcome: int, counted: dict[str, int]
+    outcome: int, counted: dict[str, Any]
 ) -> None:
     after = guards.after_settle(BOND, digest(1), replace(rating(4, 5, True, True), outcome=outcome))
     assert after == replace(BOND, score=11 + 8, committed=7 - ERG, active=1, open_ids=(digest(2),), **counted)
