@@ -155,6 +155,7 @@ async def rehearse(settings: Settings) -> None:
         patience = Patience(Notifier({}), told.first)
         engine = await _engine(settings, stack, accept_fork=False, patience=patience)
         prices = _price(settings, engine, await _runtime(settings, engine, stack, patience))
+        engine.view.screen = None  # it tells of every escrow, also of those that can never be taken
         rehearsal = Rehearse(engine)
         log.info("a dry run", wallet=engine.signer.public_key.hex())
         while not told.any:

@@ -28,7 +28,6 @@ from aihd.chain.sources import UnprovedError
 from aihd.chain.view import ChainView, Situation, Tip
 from aihd.core.index import Header, Index
 from aihd.core.life import Life, Sighting, read_life
-from aihd.core.policy import Decline
 from aihd.errors import DependencyError, one_line
 from aihd.protocol.box import Box, Odd
 from aihd.protocol.boxes import Bond, ClaimedTask, Content, FailureReceipt, On, Rating, Receipt, TaskEscrow
@@ -57,10 +56,6 @@ class DeepForkError(DependencyError):
     """The node shows a chain that left ours before the oldest header that we know."""
 
 
-Screen = Callable[[On[TaskEscrow], int], Decline | None]
-"""Gets an escrow and the height of the next block; why it will never be taken, or None where it may be."""
-
-
 class Follower(ChainView):
     """`wanted` gives the ids of the tasks whose whole life must be known."""
 
@@ -74,8 +69,6 @@ class Follower(ChainView):
         wanted: Callable[[], Iterable[bytes]],
     ) -> None:
         super().__init__(node, explorer, deployment)
-        self.screen: Screen | None = None
-        """Escrows that it turns down are counted in `turned_down` and not kept; None keeps all that are well formed."""
         self._wallet = wallet
         self._journal = journal
         self._wanted = wanted

@@ -45,6 +45,7 @@ INDEX: Final = "the index"
 INDEX_PAGE: Final = 250  # boxes in one answer of the index
 REMEMBERED: Final = 2_000
 """Proved headers that are kept, a kilobyte each: more than a look at the chain goes back."""
+BEHIND: Final = 3  # blocks: less is a matter of a moment
 AHEAD: Final = 64
 """Headers that may run ahead of the newest full block and still be asked for together with it."""
 
@@ -184,6 +185,11 @@ class Node(JsonSource):
         for other in looks[1:]:
             best = other if _has_more_work(other.heads, best.heads) else best
         self._best = best.server
+        for other in looks:
+            if best.info.height - other.info.height >= BEHIND:
+                other.server.is_unfit(
+                    "the tip", f"it is at height {other.info.height}, {best.server.url} at {best.info.height}"
+                )
         return best
 
     async def _heads(self, server: Server, info: NodeInfo) -> tuple[Head, ...]:

@@ -5,7 +5,7 @@ The explorer finds, the node confirms. A box is always rebuilt from its bytes, s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -70,6 +70,10 @@ class Situation:
     reserved: tuple[ErgoBox, ...] = ()  # wallet boxes that only the end of a claimed task may spend
 
 
+Screen = Callable[[On[TaskEscrow], int], Decline | None]
+"""Gets an escrow and the height of the next block; why it will never be taken, or None where it may be."""
+
+
 class ChainView:
     """One market on one chain, seen through a node and an explorer."""
 
@@ -81,6 +85,8 @@ class ChainView:
         """That of addresses in what is shown and written; a private network may have another than its name says."""
         node.require(LEAST_DIFFICULTY.get(deployment.network, 1))
         self.sources = Sources(node, explorer, deployment.trees.values())
+        self.screen: Screen | None = None
+        """Escrows that it turns down are put into `turned_down` and not kept; None keeps all that are well formed."""
         self.turned_down: dict[bytes, tuple[Decline, int]] = {}
         """Escrows that are not kept, by task: why, and their claim deadline. Whoever counts them empties it."""
         self._built: dict[str, ErgoBox] = {}

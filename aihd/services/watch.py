@@ -26,6 +26,7 @@ from aihd.services.engine import Engine, Service
 
 log = structlog.get_logger()
 
+MOST_TOLD: Final = 10  # tasks that are named in the log at one look; strangers can post as many as they like
 YIELD_FOR: Final = 3  # blocks that claims wait for a settlement that does not go out
 
 
@@ -104,8 +105,11 @@ class Watch(Service):
         known = {task.id for task in self.engine.journal.open_tasks()}
         rows = [(key, why.code, why.sentence, until) for key, (why, until) in turned_down.items() if key not in known]
         counted = self.engine.journal.decline_tasks(rows)
-        if counted:
-            log.info("declined at first sight", tasks=counted, last=rows[-1][2])
+        for key in counted[:MOST_TOLD]:
+            why, _ = turned_down[key]
+            log.info("declined", task=key.hex(), code=why.code, reason=why.sentence)
+        if len(counted) > MOST_TOLD:
+            log.info("declined", tasks=len(counted) - MOST_TOLD, reason="as those before")
 
     def _paused(self) -> policy.Decline | None:
         if self.engine.journal.paused() is None:

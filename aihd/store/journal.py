@@ -435,16 +435,16 @@ class Journal:
 
         `until` is its claim deadline, a height. Of the tasks the DECLINES_KEPT that were declined last are remembered.
         """
-        return self.decline_tasks([(task_id, code, sentence, until)]) == 1
+        return bool(self.decline_tasks([(task_id, code, sentence, until)]))
 
-    def decline_tasks(self, rows: Iterable[tuple[bytes, str, str, int]]) -> int:
-        """As `decline_task`, for many (task id, code, sentence, claim deadline) at once; how many were not counted before."""
-        counted = 0
+    def decline_tasks(self, rows: Iterable[tuple[bytes, str, str, int]]) -> list[bytes]:
+        """As `decline_task`, for many (task id, code, sentence, claim deadline) at once; those that were not counted before."""
+        counted: list[bytes] = []
         with self._atomic("decline") as db:
             for row in rows:
                 if not db.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?, ?)", row).rowcount:
                     continue
-                counted += 1
+                counted.append(row[0])
                 db.execute(
                     "INSERT INTO declines VALUES (?, 1, ?) ON CONFLICT (code) DO UPDATE SET count = count + 1, last = excluded.last",
                     row[1:3],
