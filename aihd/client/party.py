@@ -17,6 +17,7 @@ from aihd.chain.sources import Sources
 from aihd.chain.submitter import Intent, Submitter
 from aihd.chain.view import ChainView, Situation
 from aihd.client.client import Client
+from aihd.core.sending import Origin
 from aihd.core.signing import Spending
 from aihd.errors import ConfigError, TemporaryError, UsageError
 from aihd.protocol import plans
@@ -64,7 +65,7 @@ class Party:
         record = await self.submitter.transact(intent, build)
         if record is None:
             raise TemporaryError(f"{intent.verb}: an earlier one is still under way")
-        await self.submitter.confirmed(record, self.poll)
+        await self.submitter.confirmed(record, self.poll, (intent, build))
         return record
 
     async def open_bond(self, amount: int, endpoint: str) -> TxRecord:
@@ -109,7 +110,9 @@ async def party(
             if not founding:  # there may never be such a market
                 journal.bind(market=deployment.id)
             permit = signer.permit(deployment, Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT))
-            submitter = Submitter(view, signer, journal, fee=fee, final_depth=final_depth, permit=permit)
+            submitter = Submitter(
+                view, signer, journal, fee=fee, final_depth=final_depth, permit=permit, origin=Origin.OPERATOR
+            )
             yield Party(view, signer, submitter, journal, session, genesis_id, poll, private_nodes)
 
 

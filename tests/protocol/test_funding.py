@@ -211,6 +211,25 @@ def test_balance__when__a_named_input_leaves_tokens__then__the_wallet_gets_them(
     assert total_of(output.tokens for output in change_of(plan)) == {token(1): 2, token(2): 40}
 
 
+def test_balance__when__a_token_has_the_id_of_a_box_of_the_wallet__then__it_is_made_from_that_box() -> None:
+    boxes = purse([ERG] * 30, [[]] * 30)
+    minted = bytes(boxes[7].box_id)
+    for value in (ERG // 2, 25 * ERG):
+        plan = pay(boxes, value, ((minted, 5),))
+        assert plan.inputs[0] == boxes[7]
+        assert rules.violations(plan.unsigned(), plan.inputs, height=HEIGHT, parameters=PARAMETERS) == ()
+
+
+def test_balance__when__boxes_have_to_be_spent__then__they_are_whatever_else_would_do() -> None:
+    boxes = purse([ERG, 2 * ERG, 3 * ERG])
+    funds = Funds(boxes, MINE, FEE, first=(boxes[2],))
+    plan = balance(TxKind.SEND, (), [Output(4 * ERG, THEIRS)], funds, HEIGHT, signer=None)
+    assert_sound(plan)
+    assert plan.inputs == (boxes[2], *boxes[:2])
+    plan = balance(TxKind.SEND, boxes[2:], [Output(ERG, THEIRS)], funds, HEIGHT, signer=None)
+    assert plan.inputs == boxes[2:]
+
+
 def test_balance__when__the_first_input_gives_its_id_to_a_token__then__the_wallet_is_not_asked_for_it() -> None:
     (box,) = purse([ERG])
     minted = bytes(box.box_id)

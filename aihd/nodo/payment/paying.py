@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final, Self
 
 import structlog
+from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.contracts import load_deployment
 from aihd.chain.signer import Signer
@@ -127,20 +128,34 @@ async def pay(who: Party, payment: PaymentSettings, token: str, payee: bytes, am
     another payee: a token is paid for once. TemporaryError while another payment to the payee is under way.
     """
     intent = Intent(f"{_KEPT}{salt_of(token).hex()}")
-    if not who.journal.has_live(intent.key):
-        if (open_one := _open_one(who.journal, payee, amount)) is not None:
-            return open_one
+    if who.journal.has_live(intent.key):
+        _check_same(_posted(who.journal, intent.key), payee, amount)
+    elif (open_one := _open_one(who.journal, payee, amount)) is not None:
+        return open_one
+    if not who.submitter.busy(intent):
         given = paid_input(token, payment.input, payment.environment)
         if payment.service is None:
             raise ConfigError("service is not set in the payment's settings: the hash of what a payment has run")
         await _check_payee(who.view, payee)
         await who.submitter.transact(intent, lambda now: _escrow(who, payment, token, payee, amount, given, now))
-    deposit = Deposit.read(who.journal.meta()[intent.key])
+    deposit = _posted(who.journal, intent.key)
+    _check_same(deposit, payee, amount)
+    return deposit
+
+
+def _check_same(deposit: Deposit, payee: bytes, amount: int) -> None:
     if (deposit.payee, deposit.amount) != (payee.hex(), amount):
         raise UsageError(
             f"this deposit token was paid for already, by task {deposit.task} with {deposit.amount} nanoERG: a token is paid for once"
         )
-    return deposit
+
+
+def _posted(journal: Journal, key: str) -> Deposit:
+    """What is kept of a payment. An escrow that waited too long is posted anew, so the task is that of the transaction that counts."""
+    deposit, record = Deposit.read(journal.meta()[key]), journal.live_of(key)
+    if record is None:
+        return deposit
+    return replace(deposit, task=str(Transaction.from_bytes(record.body).outputs[0].box_id))
 
 
 def _open_one(journal: Journal, payee: bytes, amount: int) -> Deposit | None:
@@ -164,9 +179,7 @@ def _open_one(journal: Journal, payee: bytes, amount: int) -> Deposit | None:
 
 def deposits(journal: Journal) -> list[Deposit]:
     """Every payment whose transaction was not given up."""
-    return [
-        Deposit.read(text) for key, text in journal.meta().items() if key.startswith(_KEPT) and journal.has_live(key)
-    ]
+    return [_posted(journal, key) for key in journal.meta() if key.startswith(_KEPT) and journal.has_live(key)]
 
 
 def by_transaction(journal: Journal, tx_id: str) -> Deposit | None:
@@ -272,8 +285,8 @@ async def _overdue(who: Party, deposit: Deposit, where: Where, height: int) -> b
 async def sweep(who: Party, final_depth: int) -> list[str]:
     """Look at every payment that is not over; a sentence for each that ended without a receipt."""
     ended: list[str] = []
-    for key, text in who.journal.meta().items():
-        deposit = Deposit.read(text) if key.startswith(_KEPT) else None
+    for key in who.journal.meta():
+        deposit = _posted(who.journal, key) if key.startswith(_KEPT) else None
         if deposit is None or deposit.over or not who.journal.has_live(key):
             continue
         failed = False
