@@ -34,7 +34,9 @@ from aihd.core.task import Stage
 from aihd.errors import ConfigError, TemporaryError, one_line
 from aihd.execution.adapters import Adapter, HttpAdapter
 from aihd.execution.content import ContentStore
-from aihd.execution.exchange import Keys, exchange_app
+from aihd.execution.desk import Desk, Keys
+from aihd.execution.exchange_process import Terms
+from aihd.execution.files import private_folder
 from aihd.execution.inputs import InputStore
 from aihd.execution.locator import Fetcher
 from aihd.execution.pin import Pinner
@@ -44,16 +46,20 @@ from aihd.execution.tunnel import TunnelAdapter
 from aihd.nodo.failures import TooSlow, Unreachable
 from aihd.nodo.gate import Gate
 from aihd.nodo.gateway import GatewayClient, StillThere
+from aihd.nodo.ratings import Outbox
 from aihd.nodo.registry import Registry
 from aihd.ops.failpoints import reach
+from aihd.ops.listener import listen
 from aihd.ops.lock import process_lock
 from aihd.ops.metrics import StatusCollector
 from aihd.ops.notify import Notifier, watchdog_interval
+from aihd.ops.room import Room
 from aihd.ops.web import ops_app, serve
-from aihd.services.bridge import Bridge
+from aihd.services.bridge import PACE, Bridge
 from aihd.services.compare import Compare
 from aihd.services.drain import UNLIMITED, Drain
 from aihd.services.engine import Engine, Service, guarded
+from aihd.services.exchange import Exchange
 from aihd.services.execute import Execute, Runtime
 from aihd.services.indexer import Indexer
 from aihd.services.opinion import OpinionRules, Opinions, nodo_opinions
@@ -66,6 +72,7 @@ from aihd.services.reconcile import Reconcile
 from aihd.services.rehearse import Rehearse
 from aihd.services.report import Report
 from aihd.services.retain import Retain
+from aihd.services.room import Space
 from aihd.services.settle import Settle
 from aihd.services.stock import Goods, Stock, goods_of
 from aihd.services.watch import Claim, Watch
@@ -95,7 +102,10 @@ async def run(
         runtime = await _runtime(settings, engine, stack, patience)
         reconcile = Reconcile(engine, settings.chain.poll)
         report = Report(engine, reconcile)
-        await _open_doors(settings, engine, report, stack)
+        exchange = await _exchange(settings, engine)
+        await _open_page(settings, report, stack)
+        space = Space(engine, Room(settings.data_dir, settings.ops.min_free))
+        await space.look()
         # Before the group: an error of the start is told as it is, not wrapped in one of many.
         await patience.until("the chain", reconcile.look)
         if made_at := engine.journal.restored_from():
@@ -109,6 +119,7 @@ async def run(
             settle = Settle(engine, _payout(settings))
             services = [reconcile, stock, settle, *_loops(settings, engine, runtime, execute)]
             loops = [group.create_task(service.run(), name=service.name) for service in services]
+            loops += [group.create_task(one.run(), name=one.name) for one in (exchange, space)]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
             names = sorted(offered.name for offered in engine.services.values())
             log.info("ready", height=engine.tip.height, services=names, wallet=engine.signer.public_key.hex())
@@ -163,7 +174,7 @@ def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execut
         Claim(engine, execute.ready),
         execute,
         _rate(settings, engine),
-        Bridge(engine, settings.nodo.installation.database, settings.nodo.peer_ids),
+        _bridge(settings, engine),
         Retain(engine),
         Reclaim(engine),
         *_opinions(settings, engine),
@@ -244,6 +255,18 @@ def _price(settings: Settings, engine: Engine, runtime: Runtime) -> list[Service
     database, debt = nodo.database if settings.nodo.folder else None, nodo.allows_debt
     price = Price(engine, runtime.gateway, runtime.client_id, nodo.rate, database=database, allows_debt=debt)
     return [price]
+
+
+def _bridge(settings: Settings, engine: Engine) -> Bridge:
+    nodo = settings.nodo
+    return Bridge(
+        engine,
+        nodo.installation.database,
+        nodo.peer_ids,
+        outbox=Outbox(settings.outbox_file),
+        inside=nodo.bridge == "plug-in",
+        pace=PACE[settings.chain.network],
+    )
 
 
 def _rate(settings: Settings, engine: Engine) -> Rate:
@@ -343,8 +366,16 @@ def _still_there(settings: Settings) -> StillThere | None:
     return asking(settings.nodo.docker)
 
 
-async def _open_doors(settings: Settings, engine: Engine, report: Report, stack: AsyncExitStack) -> None:
-    """The client's door and the operator's page."""
+async def _exchange(settings: Settings, engine: Engine) -> Exchange:
+    """The client's door, a process of its own; that its address is free is known before it starts."""
+    at, desk, terms = settings.exchange.listen, _desk(settings, engine), _terms(settings, engine)
+    if settings.exchange.separate:
+        return Exchange(engine, desk, terms, [], settings.exchange_socket)
+    return Exchange(engine, desk, terms, await listen(at.host, at.port, "exchange.listen"))
+
+
+def _desk(settings: Settings, engine: Engine) -> Desk:
+    """What answers the exchange."""
 
     def stored(task_id: bytes) -> None:
         reach("input stored")
@@ -352,14 +383,42 @@ async def _open_doors(settings: Settings, engine: Engine, report: Report, stack:
         engine.pulse.beat()
 
     keys = Keys(engine.signer.public_key, engine.signer.agree, bytes.fromhex(engine.genesis_id))
-    door = exchange_app(engine.journal, engine.inputs, engine.content, engine.receipts, stored, keys)
-    listen = settings.exchange.listen
-    await stack.enter_async_context(serve(door, listen.host, listen.port, "exchange.listen"))
+    inbox = private_folder(settings.inbox_dir)
+    return Desk(engine.journal, engine.inputs, inbox, keys, stored, may_serve=engine.may_be_served)
+
+
+def _terms(settings: Settings, engine: Engine) -> Terms:
+    ours = settings.exchange
+    return Terms(
+        host=ours.listen.host,
+        port=ours.listen.port,
+        inbox=str(settings.inbox_dir),
+        content=str(settings.content_dir),
+        receipts=str(engine.receipts),
+        genesis_id=engine.genesis_id,
+        max_input=settings.policy.max_input,
+        quota=ours.uploads,
+        memory=ours.memory,
+        connections=ours.connections,
+        per_address=ours.per_address,
+        log_level=settings.ops.log_level,
+        log_format=settings.ops.log_format,
+    )
+
+
+async def _open_page(settings: Settings, report: Report, stack: AsyncExitStack) -> None:
+    """The operator's page."""
     registry = CollectorRegistry()
     registry.register(StatusCollector(report.document))
-    page = ops_app(healthy=report.healthy, ready=report.ready, status=report.document, registry=registry)
-    listen = settings.ops.listen
-    await stack.enter_async_context(serve(page, listen.host, listen.port))
+    page = ops_app(
+        healthy=report.healthy,
+        ready=report.ready,
+        status=report.document,
+        registry=registry,
+        hosts=settings.ops.hosts,
+    )
+    at = settings.ops.listen
+    await stack.enter_async_context(serve(page, at.host, at.port))
 
 
 class _Signals:

@@ -126,6 +126,7 @@ class Nodo(Section):
     peers: PeerNames = ()
     templates: Annotated[tuple[File, ...], BeforeValidator(items)] = ()
     docker: Annotated[str, Field(pattern=r"^(unix|tcp|ssh)://\S+$")] | None = None
+    bridge: Literal["database", "plug-in"] = "database"
     units_per_erg: Annotated[str, Field(pattern=r"^[1-9]\d{0,8}(\.\d+)?(e\d{1,3})?$")] | None = None
 
     @property
@@ -245,14 +246,27 @@ class Exchange(Section):
 
     listen: TcpAddress = HostPort("127.0.0.1", 9465)
     ipfs_api: Url | None = None
+    separate: bool = False
+    connections: Annotated[Whole, Field(ge=8, le=10_000)] = 256
+    per_address: Annotated[Whole, Field(ge=1, le=10_000)] = 16
+    uploads: Size = 400_000_000
+    memory: Annotated[Size, Field(ge=100_000_000)] = 300_000_000
+
+
+class Client(Section):
+    """What a wallet that posts tasks may do."""
+
+    private_nodes: bool = False
 
 
 class Ops(Section):
     """Files, logs and the page for operators."""
 
     listen: TcpAddress = HostPort("127.0.0.1", 9464)
+    hosts: Annotated[tuple[str, ...], BeforeValidator(items)] = ()
     data_dir: File = Path("/var/lib/aihd")
     stop_within: Duration = 240.0
+    min_free: Size = 300_000_000
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
 
@@ -272,6 +286,7 @@ class Settings(BaseSettings):
     assets: Annotated[tuple[Asset, ...], BeforeValidator(items)] = ()
     bond: Bond = Bond()
     exchange: Exchange = Exchange()
+    client: Client = Client()
     ops: Ops = Ops()
 
     @classmethod
@@ -383,9 +398,24 @@ class Settings(BaseSettings):
         return self.data_dir / "scores.sqlite"
 
     @property
+    def outbox_file(self) -> Path:
+        """Finished ratings on offer to nodo's own process (aihd.nodo.ratings)."""
+        return self.data_dir / "ratings.sqlite"
+
+    @property
     def content_dir(self) -> Path:
         """Inputs and outputs, each in a file named by its hash."""
         return self.data_dir / "content"
+
+    @property
+    def inbox_dir(self) -> Path:
+        """Uploads that the daemon has not taken yet."""
+        return self.data_dir / "inbox"
+
+    @property
+    def exchange_socket(self) -> Path:
+        """Where an exchange that is a unit of its own meets the daemon."""
+        return self.data_dir / "exchange.sock"
 
     @property
     def lock_file(self) -> Path:

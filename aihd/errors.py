@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from aihd.text import plain
+
 
 class Exit(IntEnum):
     """Exit codes of every `aihd` verb (the sysexits numbers where one fits)."""
@@ -57,9 +59,9 @@ class ConfigError(AihdError):
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
-    """The text of an error fit for a log line or a status page.
+    """The text of an error fit for a log line or a status page: one line, of visible characters.
 
     ergo-lib appends the whole script environment to its errors (up to 100 KB), so the text is cut at `limit` characters.
     """
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = plain(" ".join(str(error)[: 16 * limit].split())) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"

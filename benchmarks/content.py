@@ -18,13 +18,15 @@ import aiohttp
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from aihd.client.download import take
-from aihd.core.task import Task
+from aihd.client.download import take, target_for
+from aihd.core.task import Task, Where
 from aihd.execution.content import ContentStore
-from aihd.execution.exchange import PREFIX, Keys, exchange_app
+from aihd.execution.desk import Desk, Keys
+from aihd.execution.exchange import PREFIX, Folders, exchange_app
+from aihd.execution.inbox import Inbox
 from aihd.execution.inputs import InputStore
 from aihd.execution.seal import Agree, output_context, unseal
-from aihd.ops.web import serve
+from aihd.ops.listener import Bounds, Listener, listen, served
 from benchmarks.result import Result
 
 PIECE = os.urandom(1 << 16)
@@ -83,10 +85,28 @@ async def _stored(store: ContentStore, pieces: int) -> tuple[float, bytes]:
 async def _fetched(store: ContentStore, digest: bytes, folder: Path, how: str) -> float:
     """Through the node's door, by a client that only reads ("read") or does with it what clients do ("take")."""
     node, client = (Holder.of(number) for number in (5, 6))
-    task = Task(TASK, b"s" * 32, b"c" * 32, 10**9, client.public_key, 100, 60, "", output_hash=digest)
+    task = Task(
+        id=TASK,
+        service_hash=b"s" * 32,
+        input_commitment=b"c" * 32,
+        worth=10**9,
+        payment=10**9,
+        client=client.public_key,
+        claim_deadline=100,
+        exec_window=60,
+        locator="",
+        where=Where.RELEASED,
+        release_height=1,
+        exec_deadline=60,
+        output_hash=digest,
+    )
     keys = Keys(node.public_key, node.agree, b"g" * 32)
-    app = exchange_app(_Book(task), InputStore(folder / "inputs", 0), store, folder, print, keys)
-    async with serve(app, "127.0.0.1", 0) as port:
+    inputs, listener = InputStore(folder / "inputs", 0), Listener(Bounds())
+    desk = Desk(_Book(task), inputs, folder / "inbox", keys, print)
+    folders = Folders(content=folder / "store", receipts=folder)
+    inbox, sockets = Inbox(folder / "inbox", limit=0, quota=0), await listen("127.0.0.1", 0, "benchmark")
+    async with served(exchange_app(desk, inbox, folders, keys.genesis_id, listener), sockets, listener):
+        port = sockets[0].getsockname()[1]
         url = f"http://127.0.0.1:{port}{PREFIX}/outputs/{digest.hex()}?task={task.id.hex()}"
         command = (sys.executable, "-m", "benchmarks.content", how, url, digest.hex(), str(folder / "fetched"))
         process = await asyncio.create_subprocess_exec(*command, stdout=PIPE)
@@ -106,7 +126,9 @@ async def _fetch(how: str, url: str, digest: bytes, target: Path) -> float:
             assert sum([len(piece) async for piece in sealed]) == response.content_length
         else:
             pieces = unseal(client.agree, client.public_key, output_context(TASK, digest), sealed)
-            assert await take(pieces, target) == digest
+            with target_for(target) as place:
+                assert await take(pieces, place) == digest
+                place.keep()
     took = time.perf_counter() - start
     target.unlink(missing_ok=True)
     return took

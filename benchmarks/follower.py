@@ -34,7 +34,6 @@ from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
 from aihd.protocol import plans
 from aihd.protocol.boxes import Minter, TaskEscrow
-from aihd.protocol.constants import VERSION
 from aihd.protocol.deployment import Guard
 from aihd.protocol.funding import Funds, Plan
 from aihd.protocol.plans import Market
@@ -60,7 +59,9 @@ class Place:
         self.chain = devnet.chain
         self.node, self.client = Signer("a node"), Signer("a client")
         first = self._coin(self.node, 100 * ERG)
-        self.deployment = make_deployment(network="devnet", bond_token=bytes(first.box_id), treasury=self.client.tree)
+        self.deployment = make_deployment(
+            network="devnet", bond_token=bytes(first.box_id), treasury=self.client.tree, expiry=10**6
+        )
         minter, *rest = self._send(self.node, lambda market: plans.deploy(market, self._funds(self.node, first)))
         place = self.deployment.read(Minter, minter)
         self._send(
@@ -99,9 +100,18 @@ class Place:
         return Funds(boxes, owner.tree, FEE)
 
     def _terms(self, number: int) -> TaskEscrow:
-        deadline = self.chain.height + 5_000
-        numbers = (ERG // 100, 0, deadline, 40, 0, 1, VERSION)
-        return TaskEscrow(bytes(32), number.to_bytes(32, "big"), *numbers, client=self.client.public_key, locator="")
+        return TaskEscrow(
+            service_hash=bytes(32),
+            input_commitment=number.to_bytes(32, "big"),
+            worth=ERG // 100,
+            payment=ERG // 100,
+            min_reputation=0,
+            claim_deadline=self.chain.height + 5_000,
+            exec_window=40,
+            selection_window=0,
+            selection_difficulty=1,
+            client=self.client.public_key,
+        )
 
     def _coin(self, owner: Signer, value: int) -> ErgoBox:
         tx_id = self.chain.faucet(address_of(owner.tree), value)
@@ -163,7 +173,7 @@ def _engine(place: Place, devnet: Devnet, session: aiohttp.ClientSession, journa
         InputStore(folder / "inputs", 1),
         folder / "receipts",
         {},
-        policy.Limits(0, 4, 3, 6, FEE, {}),
+        policy.Limits(min_profit=0, max_open=4, claim_margin=3, release_margin=6, tx_fee=FEE, services={}),
         Limits(),
         place.chain.blocks[0].block_id,
     )

@@ -59,24 +59,27 @@ def _fold(engine: Engine, record: TaskRecord, node: bytes) -> float:
 
 
 def _history(size: int) -> list[TaskRecord]:
-    """Heavy tails on both sides; every tenth node buys, too."""
+    """Heavy tails on both sides; every tenth node buys, too. Of half the tasks all is held back; one in twelve is burned."""
     chance = random.Random(1)
     nodes = [chance.randbytes(33) for _ in range(NODES)]
     clients = [chance.randbytes(33) for _ in range(CLIENTS)] + nodes[::10]
     buyers = chance.choices(clients, [chance.paretovariate(1.2) for _ in clients], k=size)
     sellers = chance.choices(nodes, [chance.paretovariate(1.2) for _ in nodes], k=size)
-    return [
-        TaskRecord(
-            number // PER_BLOCK,
-            number.to_bytes(32, "big"),
-            buyer,
-            seller,
-            chance.randint(10**6, 10**9),
-            client_mark=chance.choice((1, 3, 4, 5, 5, 5)),
-            node_mark=chance.choice((4, 5, 5)),
-        )
-        for number, (buyer, seller) in enumerate(zip(buyers, sellers, strict=True))
-    ]
+    return [_record(chance, number, *parties) for number, parties in enumerate(zip(buyers, sellers, strict=True))]
+
+
+def _record(chance: random.Random, number: int, buyer: bytes, seller: bytes) -> TaskRecord:
+    worth = chance.randint(10**6, 10**9)
+    return TaskRecord(
+        number // PER_BLOCK,
+        number.to_bytes(32, "big"),
+        buyer,
+        seller,
+        worth,
+        client_mark=chance.choice((1, 3, 4, 5, 5, 5)),
+        node_mark=chance.choice((4, 5, 5)),
+        held=chance.choice((0, worth)),
+    )
 
 
 def _plain_sums(records: list[TaskRecord]) -> dict[bytes, int]:

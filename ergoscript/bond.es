@@ -97,9 +97,9 @@
         worth > 0L &&
         // Far above any price: up to here no product of a payment leaves a Long, which would freeze a release or a timeout.
         worth <= MAX_PAYMENT &&
-        payment > 0L &&
         payment <= MAX_PAYMENT &&
         first.tokens.size <= 1 &&
+        // A payment of nothing or less is neither a number of units nor equal to a worth.
         first.tokens.forall({ (t: (Coll[Byte], Long)) => t._2 == payment }) &&
         (first.tokens.size == 1 || worth == payment) &&
         counters(1) + worth <= amount * BOND_MULTIPLIER &&

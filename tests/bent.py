@@ -101,7 +101,7 @@ class Bent:
         self._shown.clear()
 
     def has(self, fault: str, request: web.Request) -> bool:
-        """Whether a fault is on for a request."""
+        """Says if a fault is on for a request."""
         return fault in self.faults and self.only(request)
 
     def freeze(self, request: web.Request, answer: web.Response) -> web.Response:
@@ -182,7 +182,7 @@ async def _past(devnet: Devnet, api: Api) -> AsyncIterator[_Past]:
 
 
 async def _instead(proxy: Bent, request: web.Request, released: asyncio.Event) -> web.StreamResponse | None:
-    """What is answered without asking anybody; None where no fault asks for it."""
+    """Answers without asking anybody; None where no fault asks for it."""
     submit = request.method == "POST" and request.path in SUBMITS
     for fault in proxy.faults:
         if not proxy.has(fault, request):

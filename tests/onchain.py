@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 import made
 from aiohttp import web
+from door import Shop, open_door
 from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
 from offchain import ERG, FEE, signer
@@ -29,7 +30,7 @@ from aihd.devnet import Devnet
 from aihd.devnet.chain import Chain
 from aihd.devnet.gateway import PLENTY, EmbeddedGateway
 from aihd.execution.content import ContentStore
-from aihd.execution.exchange import Keys, exchange_app
+from aihd.execution.desk import Keys
 from aihd.execution.inputs import InputStore
 from aihd.nodo.gateway import GatewayClient
 from aihd.ops.web import serve
@@ -333,8 +334,7 @@ def _door(engine: Engine) -> Any:
         engine.journal.update(task_id, "input stored", stage=Stage.INPUT)
 
     keys = Keys(engine.signer.public_key, engine.signer.agree, bytes.fromhex(engine.genesis_id))
-    app = exchange_app(engine.journal, engine.inputs, engine.content, engine.receipts, stored, keys)
-    return serve(app, "127.0.0.1", 0)
+    return open_door(Shop.at(engine.receipts.parent, engine.journal, engine.inputs, keys, stored))
 
 
 async def _runtime(gateway: EmbeddedGateway, stack: AsyncExitStack) -> Runtime:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from aihd.config import DEFAULT_FILE, Service, Settings, config_example, load_settings, required
+from aihd.config import DEFAULT_FILE, Asset, Service, Settings, config_example, load_settings, required
 from aihd.config_values import HostPort, Section
 from aihd.errors import ConfigError, Exit
 from aihd.protocol.units import NanoErg
@@ -287,9 +287,12 @@ def test_required__when__value_is_missing__then__key_and_variable_are_named() ->
 # --- the example and the dump
 
 
+TABLES: dict[str, type[BaseModel]] = {"services": Service, "assets": Asset}  # of which there may be several
+
+
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     for name in Settings.model_fields:
-        yield name, Service if name == "services" else type(getattr(Settings(), name))
+        yield name, TABLES.get(name) or type(getattr(Settings(), name))
 
 
 def uncommented() -> str:
@@ -303,10 +306,11 @@ def test_example__when__loaded_as_it_is__then__the_same_as_no_file(toml: WriteTo
 def test_example__when__everything_is_set__then__every_key_is_there_with_its_true_default(toml: WriteToml) -> None:
     settings = load_settings(toml(uncommented()), {}, {})
     tables = tomllib.loads(uncommented())
-    tables["services"] = {key: value for table in tables["services"] for key, value in table.items()}
+    for several in TABLES:
+        tables[several] = {key: value for table in tables[several] for key, value in table.items()}
     for name, section in sections():
         assert set(tables[name]) == set(section.model_fields), name
-        loaded = settings.services[0] if name == "services" else getattr(settings, name)
+        loaded = getattr(settings, name)[0] if name in TABLES else getattr(settings, name)
         for key, field in section.model_fields.items():
             if not field.is_required() and field.default is not None:
                 assert getattr(loaded, key) == field.default, f"{name}.{key}"

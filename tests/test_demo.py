@@ -15,13 +15,14 @@ import pytest
 
 from aihd.chain.appkit import Appkit
 from aihd.core.task import State
-from aihd.demo.play import MARK, PAYMENT, Ending, play
+from aihd.demo.play import MARK, WORTH, Ending, play
+from aihd.demo.story import ERG
 from aihd.demo.world import World, world
 from aihd.devnet.blocks import Block
 from aihd.devnet.views import TxView
 from aihd.nodo.reputation import read_service_reputation
 from aihd.protocol import guards
-from aihd.protocol.constants import RATING_VALUE, RECEIPT_VALUE
+from aihd.protocol.constants import MAX_MINER_FEE, RATING_VALUE, RECEIPT_VALUE
 from aihd.protocol.context import HEADERS
 from aihd.protocol.trees import FEE_TREE
 
@@ -104,10 +105,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 
 def test_demo__when__played__then__paid_rated_and_verified(played: Played) -> None:
-    assert played.told[:3] == ["post", "claim", "PAID"]
-    assert played.told[-1] == "RATED"
+    assert played.told[:3] == ["post", "claim", "RELEASED"]
+    assert played.told[-2:] == ["PAID", "RATED"]
     assert played.told.count("commit") == played.told.count("reveal") == 2
-    assert len(played.ending.findings) == 10
+    assert len(played.ending.findings) == 19
     assert [finding for finding in played.ending.findings if not finding.holds] == []
     digest = json.loads(played.ending.output.read_bytes())
     assert (digest["bytes"], digest["lines"], digest["words"]) == (len(WORDS), 2, 4)
@@ -119,23 +120,24 @@ def test_demo__when__ended__then__every_balance_is_exact_to_the_nano(played: Pla
     client = [view.fee for view in story if stage.client.signer.tree in played.trees(view)]  # post, commit, reveal
     node = [view.fee for view in story if stage.client.signer.tree not in played.trees(view)]
     assert (len(client), len(node)) == (3, 5)
-    treasury = guards.treasury_fee(PAYMENT)
+    treasury = guards.treasury_fee(WORTH)
     other = "node-b" if ending.node == "node-a" else "node-a"
-    assert ending.changes == {
-        "client": -(PAYMENT + RECEIPT_VALUE + RATING_VALUE + sum(client)),
-        ending.node: PAYMENT - treasury + RATING_VALUE - sum(node),  # the rating is the settler's, and it settled
+    assert ending.changes(ERG) == {
+        "client": -(WORTH + RECEIPT_VALUE + RATING_VALUE + sum(client)),
+        ending.node: WORTH - treasury + RATING_VALUE - sum(node),  # the rating is the settler's, and it settled
         other: 0,
         "treasury": treasury,
     }
-    assert treasury == PAYMENT // 100
+    assert treasury == WORTH // 100
     assert ending.fees == sum(client) + sum(node)
     assert ending.receipt_box == RECEIPT_VALUE
-    assert sum(ending.changes.values()) + ending.fees + ending.receipt_box == 0
+    assert ending.total(ERG) == 0
+    assert ending.held == WORTH - treasury - MAX_MINER_FEE  # anybody may claim, so all of it waited for the mark
     assert ending.balanced
 
 
 def test_demo__when__ended__then__nodo_has_the_reputation_of_the_service(played: Played) -> None:
-    points = (MARK - 3) * guards.weight(PAYMENT)
+    points = (MARK - 3) * guards.weight(WORTH)
     assert played.ending.reputation == (points, 1)
     service = played.stage.services["text-digest"].hex()
     assert read_service_reputation(played.stage.gateway.database, service) == (points, 1)

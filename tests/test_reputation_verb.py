@@ -11,7 +11,8 @@ from test_cli import Place, place
 from test_verbs import at, inside
 
 from aihd.cli.reputation import key_of
-from aihd.client.ranking import READ_UPTO, best, known
+from aihd.client.client import Order
+from aihd.client.ranking import READ_UPTO, best, for_the_best, known
 from aihd.errors import UsageError
 from aihd.protocol.boxes import Bond
 from aihd.protocol.trees import FEE_TREE, address_of, p2pk_tree
@@ -45,7 +46,7 @@ def history(place: Place) -> Place:
     """Six clients who were content with one node and not with another; the newest rating of each node is not final yet."""
     place.data.mkdir(mode=0o700)
     with Journal(place.data / "aihd.sqlite") as journal:
-        steps = []
+        steps: list[Step] = []
         for number, client in enumerate(CLIENTS):
             for node, mark in ((GOOD, 5), (BAD, 1)):
                 task = digest("task", number, node)
@@ -90,7 +91,7 @@ def test_explain__when__a_key_or_its_address_is_named__then__every_term_and_they
 
 def test_explain__when__recent_work_was_worse__then__says_what_that_takes_off(history: Place) -> None:
     with Journal(history.data / "aihd.sqlite") as journal:
-        steps = []
+        steps: list[Step] = []
         for week, (client, mark) in enumerate(zip(CLIENTS, (5, 5, 5, 5, 1, 1), strict=True), 1):
             height, task = week * 5_040, digest("turn", week)
             steps += whole(task, client, TURNED, mark, height)
@@ -136,6 +137,24 @@ def test_best__when__bonds_differ__then__the_able_ones_by_standing_and_none_that
     full = replace(good, committed=10 * ERG)
     assert best([full, new, new], scores, 9, worth=1, least=0) == (NEW,)
     assert best(bonds, scores, 9, worth=ERG, least=1) == ()
+
+
+def test_for_the_best__when__a_stranger_is_among_them__then__all_is_held_back_unless_the_client_says_otherwise(
+    history: Place,
+) -> None:
+    with Journal(history.data / "aihd.sqlite") as journal:
+        scores = known(journal, 10)
+    order = Order(service_hash=b"s" * 32, payment=ERG, worth=ERG, holdback_bps=10_000, claim_window=30, exec_window=40)
+    bonds = [Bond(GOOD, 5 * ERG), Bond(NEW, 9 * ERG)]
+    assert scores.score(GOOD).standing > 10**9 // 2
+    trusted = for_the_best(order, bonds, scores, 1, holdback=None)
+    assert (trusted.allowed, trusted.holdback_bps) == ((GOOD,), 0)
+    mixed = for_the_best(order, bonds, scores, 2, holdback=None)
+    assert (mixed.allowed, mixed.holdback_bps) == ((GOOD, NEW), 10_000)
+    assert for_the_best(order, bonds, scores, 2, holdback=2_500).holdback_bps == 2_500
+    assert for_the_best(order, bonds, scores, 1, holdback=2_500).holdback_bps == 2_500
+    with pytest.raises(UsageError, match="--allow-best 2: none of the market's 1 bonds could take this task"):
+        for_the_best(order, [Bond(BAD, 5 * ERG)], scores, 2, holdback=None)
 
 
 @pytest.mark.parametrize(

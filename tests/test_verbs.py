@@ -5,21 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 import stat
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import replace
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict, replace
+from typing import Any
 
 import made
 import pytest
+from made import ASSET
 from offchain import ERG, digest
 from test_cli import Place, Said, aihd, place
 
 from aihd.cli import main
-from aihd.core.task import Stage, State, Where
+from aihd.core.task import Stage, State, Task, Where
+from aihd.core.verdict import WalletFacts
 from aihd.ops.lock import process_lock
 from aihd.protocol import guards
 from aihd.services.report import KEY
@@ -38,6 +42,7 @@ TASK = made.task(
     exec_deadline=100,
     salt=SALT,
 )
+WALLET = WalletFacts(address="9f", confirmed=ERG, reserved=0, bond=ERG, committed=0, score=0)
 CLAIM = TxRecord("aa" * 32, f"claim:{TASK.id.hex()}", "claim", TASK.id, b"x", 1_100_000, 1_100_000)
 
 
@@ -47,7 +52,7 @@ def journal(place: Place) -> Iterator[Journal]:
     place.data.mkdir(mode=0o700)
     with Journal(place.data / "aihd.sqlite") as opened:
         opened.bind(market="m" * 64)
-        opened.remember(KEY, json.dumps({"height": 50}))
+        opened.remember(KEY, json.dumps({"height": 50, "wallet": asdict(WALLET), "expiry": 10**6, "services": 1}))
         opened.add(TASK)
         opened.record(CLAIM)
         opened.mark(CLAIM.id, TxStatus.MINED, height=40)
@@ -137,8 +142,8 @@ def test_pause__when__set_and_lifted__then__the_status_says_so(place: Place, jou
     with process_lock(place.data / "aihd.lock"):
         said = inside(place, "status", "--json")
     document = json.loads(said.out)
-    assert (said.code, document["paused"]) == (0, since)
-    assert document["sentence"].startswith(f"Paused since {since}: no new task is taken.")
+    assert (said.code, document["verdict"], document["paused"]) == (1, "Not earning", since)
+    assert document["sentence"].startswith(f"no new task is taken: paused since {since}.")
     assert inside(place, "resume").out == "new tasks are taken again\n"
     assert journal.paused() is None
     assert inside(place, "resume").out == "was not paused\n"
@@ -162,18 +167,36 @@ DAEMON = """
 """
 
 
-@pytest.mark.parametrize("manner", ["leaves", "stays"])
-def test_drain__when__a_daemon_runs__then__told_and_waited_for(place: Place, manner: str) -> None:
+@contextmanager
+def daemon_of(place: Place, manner: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock, and leaves or stays when it is told to stop."""
     lock = place.data / "aihd.lock"
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(DAEMON), str(lock), manner], stdout=subprocess.PIPE, text=True
     ) as daemon:
         assert daemon.stdout is not None and daemon.stdout.readline() == "locked\n"
+        yield daemon
+
+
+def test_drain__when__it_leaves_with_a_task_that_it_owes__then__75_and_what_is_lost_when(
+    place: Place, journal: Journal
+) -> None:
+    with daemon_of(place, "leaves"):
+        said = at(place, "drain", "--patience", 30)
+    assert said.code == 75
+    assert "it has left with 1 task unpaid: start again before height 100 (50 blocks, " in said.line
+    assert "or 1 ERG and 0.1 ERG of the bond are lost" in said.line
+
+
+@pytest.mark.parametrize("manner", ["leaves", "stays"])
+def test_drain__when__a_daemon_runs__then__told_and_waited_for(place: Place, journal: Journal, manner: str) -> None:
+    journal.update(TASK.id, "seen on chain", where=Where.RELEASED)
+    with daemon_of(place, manner) as daemon:
         said = at(place, "drain", "--patience", 30 if manner == "leaves" else 0.3)
         assert f"process {daemon.pid} was told to drain" in said.out
         if manner == "leaves":
             assert (said.code, daemon.wait(10)) == (0, 0)
-            assert said.out.endswith("it has left\n")
+            assert said.out.endswith("it has left, and owes nothing\n")
         else:
             assert (said.code, daemon.poll()) == (75, None)
             assert "still drains after 0.3 s" in said.line
@@ -209,7 +232,7 @@ def test_explain__when__a_task_is_at_work__then__state_deadline_next_and_story_w
     for part in (
         f"Task {TASK.id.hex()} is ready: the input is here",
         "It pays 1 ERG",
-        "until height 95, 45 blocks from now",
+        "until height 85, 35 blocks from now",
         "Next: execute.",
         "accepted, it pays 1 ERG",
         "signed claim aaaaaaaa",
@@ -219,7 +242,7 @@ def test_explain__when__a_task_is_at_work__then__state_deadline_next_and_story_w
     ):
         assert part in said.out, part
     document = json.loads(inside(place, "explain", TASK.id.hex(), "--json").out)
-    assert (document["state"], document["deadline"], document["blocks_left"]) == ("ready", 95, 45)
+    assert (document["state"], document["deadline"], document["blocks_left"]) == ("ready", 85, 35)
     assert [tx["status"] for tx in document["transactions"]] == ["mined"]
 
 
@@ -243,9 +266,9 @@ def test_earnings__when__tasks_were_paid_failed_and_slashed__then__summed_by_day
     place: Place, journal: Journal
 ) -> None:
     failed, slashed = (replace(TASK, id=digest(name)) for name in ("failed", "slashed"))
-    journal.add(failed)
-    journal.add(slashed)
-    journal.update(slashed.id, "seen on chain", where=Where.TIMED_OUT)
+    for known, where in ((TASK, Where.RELEASED), (failed, Where.FAILED), (slashed, Where.TIMED_OUT)):
+        journal.add(known)
+        journal.update(known.id, "seen on chain", where=where)
     for number, (kind, task, spent) in enumerate(
         (("release", TASK, -ERG), ("fail", failed, 0), ("release", slashed, -9 * ERG), ("open bond", None, 5 * ERG))
     ):
@@ -255,12 +278,15 @@ def test_earnings__when__tasks_were_paid_failed_and_slashed__then__summed_by_day
     said = at(place, "earnings", "--csv")
     assert (said.code, said.err) == (0, "")
     wallet, service = csv.DictReader(said.out.splitlines())
-    assert (wallet["service"], wallet["net"], wallet["fees"]) == ("", str(-5 * ERG), "1000000")
+    assert (wallet["service"], wallet["asset"], wallet["net"], wallet["fees"]) == ("", "ERG", str(-5 * ERG), "1000000")
     assert service == {
         "day": wallet["day"],
         "service": TASK.service_hash.hex(),
+        "asset": "ERG",
         "paid": "1",
         "payments": str(ERG - guards.treasury_fee(ERG)),
+        "held": "0",
+        "burned": "0",
         "fees": str(1_100_000 + 2 * 1_000_000),
         "slashed": str(ERG // 10),
         "refunded": str(ERG),
@@ -269,9 +295,75 @@ def test_earnings__when__tasks_were_paid_failed_and_slashed__then__summed_by_day
     assert "(wallet, bond)" in inside(place, "earnings").out
 
 
+def ended(place: Place, journal: Journal, task: Task, *steps: tuple[str, dict[str, Any]]) -> None:
+    """A task of the journal that the chain moved on, each time on a day of its own."""
+    journal.add(task)
+    for day, changes in steps:
+        journal.update(task.id, "seen on chain", **changes)
+        with closing(sqlite3.connect(place.data / "aihd.sqlite", isolation_level=None)) as db:
+            statement = "UPDATE journal SET at = ? WHERE seq = (SELECT max(seq) FROM journal WHERE task_id = ?)"
+            db.execute(statement, (f"{day}T12:00:00.000Z", task.id))
+
+
+def test_earnings__when__shares_were_held_back__then__held_on_the_day_of_release_and_paid_or_burned_on_that_of_settlement(
+    place: Place, journal: Journal
+) -> None:
+    released = {"where": Where.RELEASED}
+    settled = {"where": Where.SETTLED, "final": True}
+    half = replace(TASK, holdback_bps=5_000)
+    token = replace(half, asset=ASSET, payment=500)
+    ended(
+        place,
+        journal,
+        replace(half, id=digest("a")),
+        ("2026-01-01", released),
+        ("2026-01-03", {**settled, "client_mark": 5}),
+    )
+    ended(
+        place,
+        journal,
+        replace(half, id=digest("b")),
+        ("2026-01-01", released),
+        ("2026-01-04", {**settled, "client_mark": 1}),
+    )
+    ended(place, journal, replace(half, id=digest("c")), ("2026-01-01", released))
+    # A reorg took the first release back, the second one counts.
+    again = [("2026-01-01", released), ("2026-01-02", {"where": Where.CLAIMED}), ("2026-01-03", released)]
+    ended(place, journal, replace(token, id=digest("d")), *again)
+    ended(place, journal, replace(token, id=digest("e")), ("2026-01-03", {"where": Where.FAILED}))
+    said = at(place, "earnings", "--csv")
+    assert (said.code, said.err) == (0, "")
+    rows = [row for row in csv.DictReader(said.out.splitlines()) if row["day"].startswith("2026-01")]
+    amounts = ("day", "asset", "paid", "payments", "held", "burned", "refunded")
+    share = 494_000_000
+    assert [tuple(row[name] for name in amounts) for row in rows] == [
+        ("2026-01-01", "ERG", "3", str(3 * (99 * ERG // 100 - share)), str(3 * share), "0", "0"),
+        ("2026-01-03", "ERG", "0", str(share), str(-share), "0", "0"),
+        ("2026-01-03", ASSET.hex(), "1", "250", "250", "0", "500"),
+        ("2026-01-04", "ERG", "0", "0", str(-share), str(share), "0"),
+    ]
+    place.edit(
+        "[bond]", f"[[assets]]\nname = 'SigUSD'\nid = '{ASSET.hex()}'\ndecimals = 2\nmax_worth = '2 ERG'\n[bond]"
+    )
+    shown = inside(place, "earnings").out
+    assert "2.5 SigUSD" in shown and "5 SigUSD" in shown
+
+
+def test_explain__when__a_share_is_held__then__the_money_is_told_in_words(place: Place, journal: Journal) -> None:
+    changes = {"where": Where.COMMITTED, "commit_deadline": 110, "reveal_deadline": 170}
+    held = replace(TASK, id=digest("held"), asset=ASSET, payment=500, holdback_bps=5_000)
+    ended(place, journal, held, ("2026-01-01", changes))
+    said = inside(place, "explain", held.id.hex()[:12])
+    assert said.code == 0
+    assert "It pays 500 of token a5a5a5a5a5a5a5a5…, worth 1 ERG, 250 of token a5a5a5a5a5a5a5a5… are ours, " in said.out
+    document = json.loads(inside(place, "explain", held.id.hex(), "--json").out)
+    assert (document["paid"], document["held"], document["burned"]) == (250, 250, 0)
+    assert (document["asset"], document["worth"], document["payment"]) == (ASSET.hex(), ERG, 500)
+
+
 def test_policy__when__asked__then__numbers_and_declines(place: Place, journal: Journal) -> None:
-    journal.decline("price", "it pays too little")
-    journal.decline("price", "it pays 1 nanoERG")
+    journal.decline_task(digest("1"), "price", "it pays too little", 100)
+    journal.decline_task(digest("2"), "price", "it pays 1 nanoERG", 100)
     place.edit("[bond]", "[policy]\nmax_open_tasks = 7\nmin_payment = '0.25 ERG'\n[bond]")
     said = at(place, "policy")
     assert (said.code, said.err) == (0, "")

@@ -447,6 +447,9 @@ class Follower(ChainView):
     async def wallet(self, tree: bytes) -> list[Box]:
         return self._known.unspent(tree)
 
+    async def settled(self, tree: bytes, below: int) -> set[str]:
+        return {key for key, height in _heights(self._known, tree).items() if height < below}
+
     async def situation(
         self,
         tree: bytes,

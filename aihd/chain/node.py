@@ -6,22 +6,18 @@ header's root, boxes by their ids. What is left to believe is absence, and of th
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 import aiohttp
 import stamina
-from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.finder import TOP, Issued, Listing, issued_of
 from aihd.chain.http import (
     BLOCK,
     LARGE,
     Ask,
-    JsonSource,
     LieError,
     MissingError,
     Server,
@@ -30,8 +26,11 @@ from aihd.chain.http import (
     is_passing,
 )
 from aihd.chain.node_json import NodeInfo, box_in, info_of, items_of, oldest_of, placed_of, sighting_of, unspent_of
+from aihd.chain.submission import Submission
+from aihd.chain.submission import classify as classify
 from aihd.core.index import Block, Header
 from aihd.core.life import Sighting
+from aihd.core.sending import Answer as Answer
 from aihd.errors import one_line
 from aihd.protocol.blocks import transactions_of_json
 from aihd.protocol.box import Box, ForgedError, Odd
@@ -59,68 +58,12 @@ class Look:
     heads: tuple[Head, ...]
 
 
-class Answer(StrEnum):
-    """What a node makes of a transaction that it is given."""
-
-    ACCEPTED = "accepted"
-    KNOWN = "already in the mempool"
-    DOUBLE_SPEND = "an input is spent in the mempool"
-    MISSING_INPUT = "an input is spent, or not seen yet"
-    FEE = "the fee is too low now"
-    REFUSED = "refused"
-    UNKNOWN = "unknown"  # no verdict: it may or may not have arrived
-
-
-# Texts change between versions, so parts of them are matched; the first hit counts. What stands here was heard from nodes of version 6.0.4.
-_ANSWERS: Final = (
-    ("already in the mempool", Answer.KNOWN),
-    ("Double spending attempt", Answer.DOUBLE_SPEND),
-    ("not all utxos in place yet", Answer.MISSING_INPUT),
-    ("should be in UTXO", Answer.MISSING_INPUT),
-    ("Missing inputs", Answer.MISSING_INPUT),
-    ("Min fee not met", Answer.FEE),
-    ("the mempool is full", Answer.FEE),
-    ("being full", Answer.FEE),
-    ("not exceeding block height", Answer.UNKNOWN),  # a node that has fallen behind says so of what is valid elsewhere
-    ("Scripts of all transaction inputs should pass verification", Answer.REFUSED),
-    ("minValuePerByte", Answer.REFUSED),
-    ("creation height", Answer.REFUSED),
-    ("creationHeight", Answer.REFUSED),
-    ("too large size", Answer.REFUSED),
-    ("cost exceeds limit", Answer.REFUSED),
-    ("too high cost", Answer.REFUSED),
-    ("maxBlockCost", Answer.REFUSED),
-    ("Amount of Ergs in inputs should be equal", Answer.REFUSED),
-    ("should not exceed", Answer.REFUSED),  # amounts of tokens, sums, sizes, counts
-    ("should not be negative", Answer.REFUSED),
-    ("should be positive", Answer.REFUSED),
-    ("no duplicate inputs", Answer.REFUSED),
-    ("should have at least one", Answer.REFUSED),
-    ("EIP-27", Answer.REFUSED),
-    ("The request content was malformed", Answer.REFUSED),
-    ("Can not parse transaction bytes", Answer.REFUSED),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """The verdict on a submission, with the node's own words (cut)."""
-
-    answer: Answer
-    detail: str = ""
-
-
 def header_of(head: Head) -> Header:
     """A proved header's place in the chain."""
     return Header(head.height, head.id, head.parent)
 
 
-def classify(detail: str) -> Answer:
-    """The class of a node's refusal; UNKNOWN when the words are not in the table."""
-    return next((answer for text, answer in _ANSWERS if text in detail), Answer.UNKNOWN)
-
-
-class Node(JsonSource):
+class Node(Submission):
     """One node, or several that are asked for each other."""
 
     kind = "node"
@@ -453,17 +396,6 @@ class Node(JsonSource):
             info = self._infos.get(server.url)
             if info is not None and shown is not None and info.header_id == shown.header_id:
                 server.is_unfit(about, f"it denies {path[:80]}, which {by.url} has")
-
-    async def submit(self, tx: Transaction) -> Submitted:
-        """Hand over a signed transaction, once. A time-out or an unreadable answer is UNKNOWN, never a failure."""
-        try:
-            status, answer = await self.call("POST", "/transactions", body=json.loads(tx.json()))
-        except SourceError as error:
-            return Submitted(Answer.UNKNOWN, one_line(error))
-        if status == 200:
-            return Submitted(Answer.ACCEPTED)
-        detail = str(answer.get("detail") or answer.get("reason") or "") if isinstance(answer, dict) else str(answer)
-        return Submitted(classify(detail), one_line(Exception(detail)))
 
 
 def _has_more_work(some: Sequence[Head], others: Sequence[Head]) -> bool:

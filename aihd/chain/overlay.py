@@ -1,13 +1,20 @@
-"""What our own unconfirmed transactions change: boxes they spend are gone for us, boxes they make can be chained on."""
+"""What unconfirmed transactions change: boxes that ours spend are gone for us, boxes that they make can be chained on.
+
+A box that others may spend too, a bond, is what their waiting transactions leave of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
 
+from aihd.protocol.blocks import Mined
 from aihd.protocol.box import Box, box_of
+
+LONGEST_CHAIN: Final = 8  # waiting transactions that one of ours is built on
 
 
 class Overlay:
@@ -25,6 +32,23 @@ class Overlay:
         known = {box.id: box for box in confirmed}
         known.update((key, box) for key, box in self.created.items() if box.tree == tree)
         return [box for key, box in known.items() if key not in self.spent]
+
+
+def successor(box_id: str, waiting: Iterable[Mined], is_same: Callable[[Box], bool]) -> Box | None:
+    """What waiting transactions, one after the other, make of a box; None when none spends it.
+
+    Only a short chain is followed: the longer it is, the sooner a link of it is replaced.
+    """
+    spenders = {box: tx for tx in waiting for box in tx.inputs}
+    found: Box | None = None
+    for _ in range(LONGEST_CHAIN):
+        spender = spenders.get(box_id)
+        made = () if spender is None else (box for box in spender.outputs if isinstance(box, Box))
+        after = next((box for box in made if is_same(box)), None)
+        if after is None:
+            break
+        found, box_id = after, after.id
+    return found
 
 
 _REMEMBERED = 4096

@@ -202,6 +202,11 @@ class ChainView:
         """Confirmed unspent boxes under a tree."""
         return await self._listed(tree)
 
+    async def settled(self, tree: bytes, below: int) -> set[str]:
+        """Ids of the confirmed unspent boxes under a tree whose blocks are below a height."""
+        listing = await self.sources.first(lambda finder: finder.listing((tree,)))
+        return {seen.box.id for seen in listing.found if seen.height is not None and seen.height < below}
+
     async def mined_at(self, tx_id: str) -> int | None:
         """Height of a transaction on the best chain."""
         placed = await self.sources.placed(tx_id)

@@ -15,12 +15,15 @@ from aihd.cli.bond import bond_app
 from aihd.cli.check import check
 from aihd.cli.contracts import contracts_app
 from aihd.cli.devnet import devnet_app
+from aihd.cli.exchange import exchange
 from aihd.cli.init import init
 from aihd.cli.reputation import reputation_app
 from aihd.cli.task import task_app
 from aihd.cli.tasks import tasks_app
 from aihd.cli.wallet import wallet_app
 from aihd.errors import AihdError, Exit
+from aihd.execution.files import DISK
+from aihd.screen import ready_streams, say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +35,7 @@ app = typer.Typer(
 app.command()(init)
 app.command()(check)
 app.command()(operate.run)
+app.command()(exchange)
 app.command()(operate.status)
 app.command()(admin.pause)
 app.command()(admin.resume)
@@ -56,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line, this process's own unless given; every error of ours becomes one line on stderr and its exit code."""
     # A retry is no news: what a server does is counted where it is asked, and shown in the status.
     stamina.instrumentation.set_on_retry_hooks([])
+    ready_streams()
     try:
         code = app(args=arguments, standalone_mode=False)
     except AihdError as error:
@@ -63,14 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except TyperException as error:
         message = error.format_message()
         if "\n" in message or not message:  # a verb without its arguments is answered with its help
-            print(message)
+            say(message)
             sys.exit(Exit.USAGE)
         _fail(f"{message} (see aihd --help)", Exit.USAGE)
+    except BrokenPipeError:
+        sys.exit(Exit.OK)  # who reads has read enough
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", Exit.TEMPORARY if error.errno in DISK else Exit.DEPENDENCY)
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else Exit.OK)
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"aihd: {message}", file=sys.stderr)
+    say(f"aihd: {message}", file=sys.stderr)
     sys.exit(int(code))

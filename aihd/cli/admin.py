@@ -19,6 +19,7 @@ from aihd.core.task import Where
 from aihd.core.verdict import parting
 from aihd.errors import ConfigError, TemporaryError
 from aihd.ops.lock import is_locked
+from aihd.screen import say
 from aihd.services.report import last_height
 from aihd.store.backup import back_up
 from aihd.store.journal import PAUSED, Journal
@@ -45,7 +46,7 @@ def backup(
     if not settings.database.exists():
         raise ConfigError(f"aihd has not run here yet: there is no {settings.database}")
     back_up(settings.database, file.absolute())
-    print(f"{file} holds the database as of now ({file.stat().st_size} bytes)")
+    say(f"{file} holds the database as of now ({file.stat().st_size} bytes)")
 
 
 def pause(config: ConfigOption = None) -> None:
@@ -54,7 +55,7 @@ def pause(config: ConfigOption = None) -> None:
         since = journal.paused()
         if since is None:
             journal.remember(PAUSED, datetime.now(UTC).isoformat(timespec="seconds"))
-        print("paused: no new task is taken" if since is None else f"is paused already, since {since}")
+        say("paused: no new task is taken" if since is None else f"is paused already, since {since}")
 
 
 def resume(config: ConfigOption = None) -> None:
@@ -62,7 +63,7 @@ def resume(config: ConfigOption = None) -> None:
     with journal_of(settings_of(config), guest=True) as journal:
         since = journal.paused()
         journal.forget(PAUSED)
-        print("was not paused" if since is None else "new tasks are taken again")
+        say("was not paused" if since is None else "new tasks are taken again")
 
 
 def drain(
@@ -80,7 +81,7 @@ def drain(
     settings = settings_of(config)
     lock = settings.lock_file
     if not is_locked(lock):
-        print("aihd is not running")
+        say("aihd is not running")
         return
     pid = _holder(lock)
     with journal_of(settings, guest=True) as journal:
@@ -91,7 +92,7 @@ def drain(
         raise ConfigError(
             f"process {pid} belongs to another user: run this as the user of the daemon, or as root"
         ) from None
-    print(f"process {pid} was told to drain", flush=True)
+    say(f"process {pid} was told to drain", flush=True)
     end = None if patience is None else time.monotonic() + patience
     while is_locked(lock):
         if end is not None and time.monotonic() > end:
@@ -104,7 +105,7 @@ def drain(
         raise TemporaryError(
             f"it has left with {parting(owing, height or 0, SECONDS_PER_BLOCK[settings.chain.network])}"
         )
-    print("it has left, and owes nothing")
+    say("it has left, and owes nothing")
 
 
 def _holder(lock: Path) -> int:
@@ -129,4 +130,4 @@ def _has_open(pid: int, file: Path) -> bool:
 
 def version() -> None:
     """The version of aihd."""
-    print(f"aihd {installed('aihd')}")
+    say(f"aihd {installed('aihd')}")

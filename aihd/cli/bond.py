@@ -16,7 +16,7 @@ from aihd.chain.node import Node
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import Intent
 from aihd.chain.view import ChainView, Situation
-from aihd.cli.common import ConfigOption, DryRun, console_of, erg, settings_of, transact, wallet_at_work
+from aihd.cli.common import ConfigOption, DryRun, erg, settings_of, transact, wallet_at_work
 from aihd.config import Settings, required
 from aihd.errors import UsageError
 from aihd.protocol import plans
@@ -24,6 +24,7 @@ from aihd.protocol.boxes import Bond, On
 from aihd.protocol.constants import COOLDOWN
 from aihd.protocol.funding import Plan
 from aihd.protocol.units import format_erg
+from aihd.screen import console_of
 
 bond_app = typer.Typer(
     no_args_is_help=True, help="The bond of this node. To change it, stop the daemon first: it uses the same wallet."

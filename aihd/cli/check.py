@@ -22,7 +22,7 @@ from aihd.chain.node import Node
 from aihd.chain.signer import Signer
 from aihd.chain.sources import SetUp, Sources
 from aihd.chain.view import ChainView
-from aihd.cli.common import ConfigOption, console_of, settings_of
+from aihd.cli.common import ConfigOption, settings_of
 from aihd.config import Settings, required
 from aihd.errors import AihdError, Exit, one_line
 from aihd.execution.template import AdapterName, resources_of
@@ -32,6 +32,7 @@ from aihd.nodo.resources import Resources
 from aihd.ops.lock import is_locked
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.units import format_erg
+from aihd.screen import console_of, styled
 from aihd.store.journal import GATEWAY_CLIENT, Journal
 
 PATIENCE: Final = 5.0  # seconds for an answer of a socket
@@ -62,7 +63,7 @@ def check(
     checks = [Check("configuration", "is sound"), *_on_disk(settings, deep), *asyncio.run(_outside(settings))]
     for done in checks:
         wrong += not done.ok
-        console.print(f"[{'green' if done.ok else 'red'}]{'ok   ' if done.ok else 'wrong'}[/] ", end="")
+        console.print(styled(("ok    ", "green") if done.ok else ("wrong ", "red")), end="")
         console.print(f"{done.what}: {done.found}", highlight=False, markup=False, soft_wrap=True)
         if not done.ok:
             console.print(f"      mend: {done.mend}", highlight=False, markup=False, soft_wrap=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from aihd.protocol.deployment import Deployment
 from aihd.protocol.funding import Plan
 from aihd.protocol.trees import FEE_TREE, address_of
 from aihd.protocol.units import format_erg, parse_erg
+from aihd.screen import console_of, say
 from aihd.store.journal import Journal
 
 ConfigOption = Annotated[
@@ -38,11 +38,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="show the transaction, s
 
 def settings_of(config: Path | None) -> Settings:
     return load_settings(config.resolve() if config else None, os.environ, {})
-
-
-def console_of() -> Console:
-    """As wide as the terminal; a file gets lines that fit the tables."""
-    return Console(width=None if sys.stdout.isatty() else 140)
 
 
 def erg(text: str) -> int:
@@ -94,6 +89,7 @@ async def party_of(
             poll=settings.chain.poll,
             final_depth=settings.chain.final_depth,
             founding=founding,
+            private_nodes=settings.client.private_nodes,
         ) as at_work:
             yield at_work
 
@@ -104,7 +100,7 @@ async def transact(who: Party, intent: Intent, build: Callable[[Situation], Plan
         show_plan(console_of(), build(await who.submitter.situation()), who.view.deployment)
         return
     record = await who.transact(intent, build)
-    print(f"{record.kind} {record.id} is mined")
+    say(f"{record.kind} {record.id} is mined")
 
 
 def show_plan(console: Console, plan: Plan, deployment: Deployment) -> None:

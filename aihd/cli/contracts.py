@@ -15,7 +15,7 @@ from aihd.chain.contracts import describe, differences, load_deployment, write_d
 from aihd.chain.node import Node
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import Intent
-from aihd.cli.common import ConfigOption, DryRun, JsonOption, console_of, party_of, settings_of, transact
+from aihd.cli.common import ConfigOption, DryRun, JsonOption, party_of, settings_of, transact
 from aihd.client.party import plan_deployment
 from aihd.config import Settings, required
 from aihd.errors import Exit, UsageError
@@ -23,6 +23,7 @@ from aihd.protocol import plans
 from aihd.protocol.deployment import Guard
 from aihd.protocol.trees import address_of, tree_of
 from aihd.resources import resource
+from aihd.screen import console_of, say
 
 contracts_app = typer.Typer(no_args_is_help=True, help="The guards of the market.")
 
@@ -34,7 +35,7 @@ def contracts_show(config: ConfigOption = None, as_json: JsonOption = False) -> 
     deployment, _ = load_deployment(required(settings_of(config).chain.deployment, "chain.deployment"))
     document = describe(deployment)
     if as_json:
-        print(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
         return
     console = console_of()
     console.print(f"Market {document['id']} on {document['network']}, bond token {document['bond_token']}")
@@ -54,7 +55,7 @@ def contracts_verify() -> int:
     with Appkit() as appkit:
         found = {difference.guard for difference in differences(appkit)}
     for guard in Guard:
-        print(f"{guard:8} {'DIFFERS from its source' if guard in found else 'is what its source compiles to'}")
+        say(f"{guard:8} {'DIFFERS from its source' if guard in found else 'is what its source compiles to'}")
     return int(Exit.UNHEALTHY if found else Exit.OK)
 
 
@@ -110,4 +111,4 @@ async def _deploy(settings: Settings, out: Path, treasury: str, dry_run: bool) -
             if not dry_run and not deployer.journal.has_live("deploy"):
                 out.unlink()  # nothing was sent: there is no such market
             raise
-    print(f"market {deployment.id}: {'nothing was sent' if dry_run else f'described in {out}'}")
+    say(f"market {deployment.id}: {'nothing was sent' if dry_run else f'described in {out}'}")

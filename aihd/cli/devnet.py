@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from aihd.cli.common import console_of, erg
+from aihd.cli.common import erg
 from aihd.errors import DependencyError, TemporaryError, UsageError, one_line
+from aihd.screen import console_of, say
 
 if TYPE_CHECKING:
     from aihd.devnet import Devnet
@@ -67,7 +68,7 @@ def run(
     ] = False,
     plain: Annotated[bool, typer.Option("--plain", help="a node without the extra index: no /blockchain")] = False,
     headers_ahead: Annotated[int, typer.Option(help="how far the node's headers run ahead of its blocks")] = 0,
-    self_mined: Annotated[float, typer.Option(help="share of headers that show a 256-bit distance, 0 to 1")] = 0.0,
+    self_mined: Annotated[float, typer.Option(help="share of headers that show a 256-bit distance, 0 to 1")] = 0.5,
     watch: Annotated[list[str] | None, typer.Option(help="show the balance of this address")] = None,
     fault: Annotated[list[str] | None, typer.Option(help="a fault that is on from the start")] = None,
     jvm: Annotated[bool, typer.Option("--jvm", help="the JVM judges every transaction, too (extra appkit)")] = False,
@@ -78,14 +79,10 @@ def run(
     from ergo_lib_python.chain import NetworkPrefix
 
     from aihd.devnet import Devnet
-    from aihd.devnet.control_api import balance
 
     if context.invoked_subcommand is not None:
         return
-    if block_time < 0:
-        raise UsageError(f"block-time {block_time}: it must be 0 or more seconds")
-    if not 0 <= self_mined <= 1:
-        raise UsageError(f"self-mined {self_mined}: it must be a number of 0 to 1")
+    _check(block_time, self_mined)
     devnet = Devnet(
         block_time=block_time or None,
         pacing=pacing.value,
@@ -104,14 +101,22 @@ def run(
         snapshots=snapshots,
         restore=restore,
     )
-    for address in watch or ():
-        balance(devnet.chain, address)  # a wrong address is told before anything starts
     asyncio.run(_run(devnet, watch or []))
 
 
+def _check(block_time: float, self_mined: float) -> None:
+    if block_time < 0:
+        raise UsageError(f"block-time {block_time}: it must be 0 or more seconds")
+    if not 0 <= self_mined <= 1:
+        raise UsageError(f"self-mined {self_mined}: it must be a number of 0 to 1")
+
+
 async def _run(devnet: Devnet, addresses: list[str]) -> None:
+    from aihd.devnet.control_api import balance
     from aihd.devnet.live import show
 
+    for address in addresses:
+        balance(devnet.chain, address)  # a wrong address is told before anything starts
     try:
         async with devnet:
             await show(devnet, console_of(), addresses)
@@ -248,4 +253,4 @@ def _refusal(url: str, body: bytes) -> str:
 
 
 def _say(answer: Any) -> None:
-    print(json.dumps(answer, indent=2))
+    say(json.dumps(answer, indent=2))

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aihd.cli.admin import journal_of
-from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of
+from aihd.cli.common import ConfigOption, JsonOption, settings_of
 from aihd.cli.tasks import TaskId, known
 from aihd.config import Policy, Settings
 from aihd.core import explain as core
@@ -32,6 +32,7 @@ from aihd.core.books import (
 )
 from aihd.core.task import RELEASED, Task, Where
 from aihd.protocol.units import format_erg
+from aihd.screen import console_of, say
 from aihd.services.report import last_height
 from aihd.store.journal import Journal, TxStatus
 
@@ -57,7 +58,7 @@ def explain(task: TaskId, config: ConfigOption = None, as_json: JsonOption = Fal
             for tx in journal.transactions(found.id)
         ]
     if as_json:
-        print(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
     else:
         _tell(console_of(), document)
 
@@ -174,9 +175,9 @@ def policy(config: ConfigOption = None) -> None:
     for service in settings.offered:
         least = " or ".join(map(str, service.min_payment or settings.policy.min_payment))
         name = service.name or service.hash
-        print(f"service {name}: at least {least}, a run takes {service.expected_duration:g} s")
+        say(f"service {name}: at least {least}, a run takes {service.expected_duration:g} s")
     if not settings.offered:
-        print("no service is offered: every task is declined")
+        say("no service is offered: every task is declined")
 
 
 def _holdback(rules: Policy) -> str:

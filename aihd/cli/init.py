@@ -15,6 +15,7 @@ from aihd.chain.signer import Signer
 from aihd.config import config_example, load_settings
 from aihd.errors import ConfigError, UsageError
 from aihd.protocol.trees import address_of, prefix_of
+from aihd.screen import say
 
 EXPLORERS: Final = {
     "mainnet": "https://api.ergoplatform.com",
@@ -59,12 +60,12 @@ def init(
         write_mnemonic(secret, new_mnemonic(), None)
     prefix = prefix_of(network)
     address = address_of(Signer.from_file(secret).tree, prefix)
-    print(f"{file} is written; every key is explained in it")
-    print(f"{secret} {'holds a new key' if made else 'was there and is used'}: address {address}")
-    print(
+    say(f"{file} is written; every key is explained in it")
+    say(f"{secret} {'holds a new key' if made else 'was there and is used'}: address {address}")
+    say(
         "Next: copy that file to a safe place (nobody else has the key), send it some ERG for fees and the bond, offer a service in"
     )
-    print(f"[[services]], then: aihd check -c {file}; aihd bond open --amount '10 ERG' -c {file}; aihd run -c {file}")
+    say(f"[[services]], then: aihd check -c {file}; aihd bond open --amount '10 ERG' -c {file}; aihd run -c {file}")
 
 
 def filled(example: str, values: dict[str, dict[str, str | list[str]]]) -> str:

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of
+from aihd.cli.common import ConfigOption, JsonOption, settings_of
 from aihd.config import config_example
 from aihd.core.verdict import Verdict
 from aihd.errors import Exit
 from aihd.protocol.units import format_erg
+from aihd.screen import console_of, say, styled
 
 EXIT_CODES: Final = ", ".join(f"{code.value} {code.name.lower()}" for code in Exit)
 config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
@@ -54,12 +55,12 @@ def status(
     settings = settings_of(config)
     if not settings.database.exists():
         if not quiet:
-            print(f"aihd has not run here yet: there is no {settings.database}", file=sys.stderr)
+            say(f"aihd has not run here yet: there is no {settings.database}", file=sys.stderr)
         return int(Exit.UNHEALTHY)
     running = is_locked(settings.lock_file)
     document = status_on_disk(settings, running=running)
     if as_json:
-        print(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
     elif not quiet:
         _show_status(document)
     return int(Exit.OK if document["verdict"] == Verdict.HEALTHY else Exit.UNHEALTHY)
@@ -70,15 +71,14 @@ _COLOURS: Final = {Verdict.HEALTHY: "green", Verdict.ISSUES: "yellow", Verdict.N
 
 def _show_status(document: dict[str, Any]) -> None:
     console = console_of()
-    console.print(f"[bold {_COLOURS.get(document['verdict'], 'red')}]{document['verdict']}[/]: ", end="")
-    console.print(document["sentence"], markup=False, highlight=False)
+    colour = _COLOURS.get(document["verdict"], "red")
+    console.print(styled((document["verdict"], f"bold {colour}"), f": {document['sentence']}"), highlight=False)
     service, wallet = document["service"], document["wallet"]
     running = "running" if service["running"] else "not running"
-    console.print(
-        f"\n[bold]Service[/]  {running}, height {service['height']}, market {service['market'][:16] or 'none yet'}"
-    )
+    market = service["market"][:16] or "none yet"
+    console.print(styled("\n", ("Service", "bold"), f"  {running}, height {service['height']}, market {market}"))
     if "address" in wallet:
-        console.print(f"[bold]Wallet[/]   {wallet['address']}")
+        console.print(styled(("Wallet", "bold"), f"   {wallet['address']}"))
         parts = ((name, wallet[name]) for name in ("confirmed", "reserved", "owed", "bond", "committed"))
         console.print(
             "         "
@@ -90,7 +90,7 @@ def _show_status(document: dict[str, Any]) -> None:
         console.print(f"         {text}", markup=False, highlight=False)
     tasks = document["tasks"]
     states = ", ".join(f"{count} {state}" for state, count in tasks["states"].items()) or "none yet"
-    console.print(f"[bold]Tasks[/]    {states}")
+    console.print(styled(("Tasks", "bold"), f"    {states}"))
     for code, decline in tasks["declined"].items():
         console.print(
             f"         declined {decline['count']} for {code}: {decline['last']}", markup=False, highlight=False
@@ -100,10 +100,9 @@ def _show_status(document: dict[str, Any]) -> None:
             f"         passing over {over['count']} for {code}: {over['last']}", markup=False, highlight=False
         )
     for issue in document["issues"]:
-        console.print("[bold]Issue[/]    ", end="")
-        console.print(issue["reason"], markup=False, highlight=False)
+        console.print(styled(("Issue", "bold"), f"    {issue['reason']}"), highlight=False)
         if issue["command"]:
-            console.print(f"         what to do: {issue['command']}", markup=False, highlight=False)
+            console.print(styled(f"         what to do: {issue['command']}"), highlight=False)
 
 
 def demo(
@@ -130,11 +129,11 @@ def config_show(
     default: Annotated[bool, typer.Option("--default", help="the example file, with every key explained")] = False,
 ) -> None:
     """The settings in force."""
-    print(config_example() if default else settings_of(config).describe(), end="")
+    say(config_example() if default else settings_of(config).describe(), end="")
 
 
 @config_app.command("check")
 def config_check(config: ConfigOption = None) -> None:
     """Read the configuration; say what is wrong with it, or nothing."""
     settings_of(config)
-    print("the configuration is sound")
+    say("the configuration is sound")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from aihd.cli.admin import journal_of
-from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of, wallet_at_work
+from aihd.cli.common import ConfigOption, JsonOption, settings_of, wallet_at_work
 from aihd.client.ranking import funders, known, refresh
 from aihd.config import Settings
 from aihd.errors import UsageError
@@ -24,6 +24,7 @@ from aihd.reputation.explain import explain as explained
 from aihd.reputation.fixed import text
 from aihd.reputation.history import Role
 from aihd.reputation.score import Verdict
+from aihd.screen import console_of, say
 
 reputation_app = typer.Typer(no_args_is_help=True, help="What the chain says of nodes and clients.")
 ClientOption = Annotated[bool, typer.Option("--client", help="as a client, not as a node")]
@@ -42,7 +43,7 @@ def reputation_explain(
     scores = _scores(settings)
     found = explained(scores, key, _role(client))
     if as_json:
-        print(json.dumps(_document(found, scores.height, settings), indent=2))
+        say(json.dumps(_document(found, scores.height, settings), indent=2))
     else:
         _tell(console_of(), found, scores.height, settings)
 
@@ -56,7 +57,7 @@ def reputation_list(config: ConfigOption = None, client: ClientOption = False, a
     best = sorted(verdicts, key=lambda key: (-verdicts[key].score.standing, key))
     if as_json:
         rows = [{**_party(key, settings), **_verdict(verdicts[key])} for key in best]
-        print(json.dumps({"height": scores.height, "role": role.name.lower(), "parties": rows}, indent=2))
+        say(json.dumps({"height": scores.height, "role": role.name.lower(), "parties": rows}, indent=2))
         return
     table = Table("key", "standing", "score", "confidence", "raters")
     for key in best:
@@ -71,7 +72,7 @@ def reputation_list(config: ConfigOption = None, client: ClientOption = False, a
 @reputation_app.command("update")
 def reputation_update(config: ConfigOption = None) -> None:
     """Read what is new on the chain into this data folder. For a client; a running daemon does it by itself."""
-    print(f"known up to height {asyncio.run(_update(settings_of(config)))}")
+    say(f"known up to height {asyncio.run(_update(settings_of(config)))}")
 
 
 async def _update(settings: Settings) -> int:

@@ -6,19 +6,20 @@ import asyncio
 import shlex
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 from rich.table import Table
 
-from aihd.cli.common import ConfigOption, console_of, erg, settings_of, task_id_of, wallet_at_work
+from aihd.cli.common import ConfigOption, erg, settings_of, task_id_of, wallet_at_work
 from aihd.client.client import Client, Order, Post
+from aihd.client.download import MAX_OUTPUT, STANDARD_OUTPUT
 from aihd.client.judge import judge
 from aihd.client.judge import reexecute as reexecuted
 from aihd.client.party import Party
-from aihd.client.ranking import best, funders, known, refresh
+from aihd.client.ranking import for_the_best, funders, known, refresh
 from aihd.client.terms import in_words
 from aihd.client.verify import conclusion
 from aihd.config import Settings
@@ -27,7 +28,8 @@ from aihd.core.task import Where
 from aihd.errors import Exit, UsageError
 from aihd.protocol import hashes
 from aihd.protocol.constants import MAX_ALLOWED
-from aihd.protocol.units import parse_quantity
+from aihd.protocol.units import format_size, parse_quantity, parse_size
+from aihd.screen import console_of, say
 
 task_app = typer.Typer(no_args_is_help=True, help="Have a service run and pay for it.")
 TaskId = Annotated[str, typer.Argument(help="id of the task, as `aihd task post` printed it")]
@@ -50,7 +52,9 @@ def task_post(
     holdback: Annotated[
         float | None,
         typer.Option(
-            min=0, max=100, help="percent that wait for your mark; default 100 where anybody may claim, else 0"
+            min=0,
+            max=100,
+            help="percent that wait for your mark; default 100, but 0 from nodes that stand at 0.5 or better",
         ),
     ] = None,
     seed: Annotated[
@@ -68,12 +72,13 @@ def task_post(
     """Lock the payment for one run; prints the task id, and on standard error what happens with the money."""
     settings = settings_of(config)
     token, amount = _payment(settings, payment, asset)
+    wished = None if holdback is None else round(holdback * 100)
     order = Order(
         service_hash=_hash(service, "--service", "a service"),
         payment=amount,
         asset=token,
         worth=_worth(settings, token, amount, worth),
-        holdback_bps=default_holdback(allow_best > 0, None) if holdback is None else round(holdback * 100),
+        holdback_bps=default_holdback(False, None) if wished is None else wished,
         claim_window=claim_window,
         exec_window=exec_window,
         selection_window=selection_window,
@@ -83,9 +88,7 @@ def task_post(
         raise UsageError(f"{input_path}: there is no such file")
     environment = {**_environment(env or []), **({hashes.SEED_NAME: seed} if seed is not None else {})}
     hashes.chosen_seed(environment)
-    for line in in_words(order, settings.asset_names):
-        print(line, file=sys.stderr)
-    asyncio.run(_post(settings, order, input_path, environment, allow_best))
+    asyncio.run(_post(settings, order, input_path, environment, allow_best=allow_best, holdback=wished))
 
 
 def _payment(settings: Settings, payment: str, asset: str | None) -> tuple[bytes | None, int]:
@@ -133,21 +136,24 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-async def _post(settings: Settings, order: Order, input_path: Path, env: dict[str, str], allow_best: int) -> None:
+async def _post(
+    settings: Settings,
+    order: Order,
+    input_path: Path,
+    env: dict[str, str],
+    *,
+    allow_best: int,
+    holdback: int | None,
+) -> None:
     async with wallet_at_work(settings) as who:
         if allow_best:
-            order = replace(order, allowed=await _best(who, settings, order, allow_best))
-        print((await who.client.post(order, input_path, env)).hex())
-
-
-async def _best(who: Party, settings: Settings, order: Order, count: int) -> tuple[bytes, ...]:
-    await refresh(who)
-    scores = known(who.journal, settings.chain.final_depth, funders(settings.reputation.public_funders))
-    bonds = [bond.content for bond in await who.view.bonds()]
-    found = best(bonds, scores, count, worth=order.worth, least=order.min_reputation)
-    if not found:
-        raise UsageError(f"--allow-best {count}: none of the market's {len(bonds)} bonds could take this task")
-    return found
+            await refresh(who)
+            scores = known(who.journal, settings.chain.final_depth, funders(settings.reputation.public_funders))
+            bonds = [bond.content for bond in await who.view.bonds()]
+            order = for_the_best(order, bonds, scores, allow_best, holdback=holdback)
+        for line in in_words(order, settings.asset_names):
+            say(line, file=sys.stderr)
+        say((await who.client.post(order, input_path, env)).hex())
 
 
 @task_app.command("list")
@@ -184,7 +190,7 @@ async def _watch(settings: Settings, task_id: bytes, out: Path | None) -> int:
         client = who.client
         last = Where.OPEN
         async for now in client.watch(task_id):
-            print(f"height {now.height}: {now.where}", flush=True)
+            say(f"height {now.height}: {now.where}", flush=True)
             last = now.where
             if now.where is Where.CLAIMED:
                 await client.deliver(task_id)
@@ -198,24 +204,31 @@ async def _watch(settings: Settings, task_id: bytes, out: Path | None) -> int:
 async def _taken(client: Client, task_id: bytes, out: Path) -> int:
     mark = await client.take_or_complain(task_id, out)
     if mark is None:
-        print(f"{out}: {out.stat().st_size} bytes, as the receipt says")
+        say(f"{out}: {out.stat().st_size} bytes, as the receipt says")
         return int(Exit.OK)
-    print(f"no output with the receipt's hash came in time; mark {mark} is on the chain")
+    say(f"no output with the receipt's hash came in time; mark {mark} is on the chain")
     return int(Exit.UNHEALTHY)
 
 
 @task_app.command("fetch")
 def task_fetch(
-    task: TaskId, out: Annotated[Path, typer.Option(help="where to write the output")], config: ConfigOption = None
+    task: TaskId,
+    out: Annotated[Path, typer.Option(help="where to write the output; - is the standard output")],
+    config: ConfigOption = None,
+    max_size: Annotated[str, typer.Option(help="the most that is taken of the node")] = format_size(MAX_OUTPUT),
 ) -> None:
     """Take the output and check it against the receipt."""
-    asyncio.run(_fetch(settings_of(config), task_id_of(task), out))
+    asyncio.run(_fetch(settings_of(config), task_id_of(task), out, parse_size(max_size)))
 
 
-async def _fetch(settings: Settings, task_id: bytes, out: Path) -> None:
+async def _fetch(settings: Settings, task_id: bytes, out: Path, max_size: int) -> None:
     async with wallet_at_work(settings) as who:
-        digest = await who.client.fetch(task_id, out)
-    print(f"{out}: {out.stat().st_size} bytes, sha3-256 {digest.hex()} as the receipt says")
+        digest = await who.client.fetch(task_id, out, max_size)
+    told = f"{out.stat().st_size} bytes" if out.is_file() else "written"
+    say(
+        f"{out}: {told}, sha3-256 {digest.hex()} as the receipt says",
+        file=sys.stderr if out == STANDARD_OUTPUT else sys.stdout,
+    )
 
 
 @task_app.command("verify")
@@ -231,8 +244,8 @@ async def _verify(settings: Settings, task_id: bytes, output: Path) -> int:
         post = who.journal.post(task_id)
         findings = await who.client.verify(task_id, output, post["config"] if post else None)
     for finding in findings:
-        print(f"{'holds' if finding.holds else 'FAILS'}  {finding.what}: {finding.detail}")
-    print(conclusion(findings))
+        say(f"{'holds' if finding.holds else 'FAILS'}  {finding.what}: {finding.detail}")
+    say(conclusion(findings))
     return int(Exit.OK if all(finding.holds for finding in findings) else Exit.UNHEALTHY)
 
 
@@ -254,7 +267,7 @@ def task_rate(
     rule = Rule(
         mark, _hash(expect_hash, "--expect-hash", "an output") if expect_hash else None, shlex.split(reexecute or "")
     )
-    print(f"{asyncio.run(_rate(settings_of(config), task_id_of(task), rule))} is on the chain")
+    say(f"{asyncio.run(_rate(settings_of(config), task_id_of(task), rule))} is on the chain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +285,7 @@ async def _rate(settings: Settings, task_id: bytes, rule: Rule) -> int:
             return await who.client.rate(task_id, rule.mark)
         expected = rule.expected or await _reexecuted(who, task_id, rule.command)
         judgement = await judge(who.client, task_id, expected, who.poll)
-        print(f"{judgement.mark}: {judgement.reason}")
+        say(f"{judgement.mark}: {judgement.reason}")
         return await who.client.rate(task_id, judgement.mark)
 
 
@@ -291,13 +304,13 @@ def task_refund(task: TaskId, config: ConfigOption = None) -> None:
 
     Of another client's task whose claim deadline is over the money goes back to that client.
     """
-    print(asyncio.run(_with_client(settings_of(config), lambda client: client.refund(task_id_of(task)))))
+    say(asyncio.run(_with_client(settings_of(config), lambda client: client.refund(task_id_of(task)))))
 
 
 @task_app.command("timeout")
 def task_timeout(task: TaskId, config: ConfigOption = None) -> None:
     """Return a claimed task whose deadline is over to its client, with a slice of the node's bond. Anybody may."""
-    print(asyncio.run(_with_client(settings_of(config), lambda client: client.timeout(task_id_of(task)))))
+    say(asyncio.run(_with_client(settings_of(config), lambda client: client.timeout(task_id_of(task)))))
 
 
 async def _with_client(settings: Settings, verb: Callable[[Client], Awaitable[T]]) -> T:

@@ -11,11 +11,12 @@ from rich.table import Table
 
 from aihd.chain.submitter import Intent
 from aihd.cli.admin import journal_of
-from aihd.cli.common import ConfigOption, JsonOption, console_of, settings_of, task_id_of
+from aihd.cli.common import ConfigOption, JsonOption, settings_of, task_id_of
 from aihd.core.assets import show_amount
 from aihd.core.task import Limits, Stage, State, Task, Where
 from aihd.core.verdict import deadline
 from aihd.errors import UsageError
+from aihd.screen import console_of, say
 from aihd.services.report import last_height
 from aihd.store.fold import plain, shown
 from aihd.store.journal import Journal
@@ -47,7 +48,7 @@ def tasks_list(
     with journal_of(settings) as journal:
         tasks = journal.tasks(limit) if every else journal.open_tasks()[: -limit - 1 : -1]
     if as_json:
-        print(json.dumps([_document(task) for task in tasks], indent=2))
+        say(json.dumps([_document(task) for task in tasks], indent=2))
         return
     table = Table("task", "state", "payment", "until height", "note")
     for task in tasks:
@@ -66,7 +67,7 @@ def tasks_show(task: TaskId, config: ConfigOption = None) -> None:
     with journal_of(settings_of(config)) as journal:
         found = known(journal, task)
         sent = [{"kind": tx.kind, "id": tx.id, "status": tx.status} for tx in journal.transactions(found.id)]
-    print(json.dumps(_document(found) | {"transactions": sent}, indent=2))
+    say(json.dumps(_document(found) | {"transactions": sent}, indent=2))
 
 
 def _document(task: Task) -> dict[str, object]:
@@ -90,7 +91,7 @@ def tasks_abandon(
             payment = show_amount(settings.asset_names, found.asset, found.payment)
             typer.confirm(f"Give {payment} back and fail this task?", abort=True)
         journal.update(found.id, "abandoned", stage=Stage.BROKEN, note="abandoned by the operator")
-    print(f"task {task} will be failed at the daemon's next look")
+    say(f"task {task} will be failed at the daemon's next look")
 
 
 @tasks_app.command("retry")
@@ -107,7 +108,7 @@ def tasks_retry(task: TaskId, config: ConfigOption = None) -> None:
             raise UsageError(f"task {task} cannot be run again: its input is not here")
         _has_time(found, last_height(journal), settings.margins)
         journal.update(found.id, "retried", stage=Stage.INPUT, instance=None, note="")
-    print(f"task {task} will be run again at the daemon's next look")
+    say(f"task {task} will be run again at the daemon's next look")
 
 
 @tasks_app.command("acknowledge")
@@ -118,7 +119,7 @@ def tasks_acknowledge(task: TaskId, config: ConfigOption = None) -> None:
         if found.where is not Where.TIMED_OUT:
             raise UsageError(f"task {task} is {found.state}: it was not slashed")
         journal.update(found.id, "acknowledged", acknowledged=True)
-    print(f"task {task} is acknowledged")
+    say(f"task {task} is acknowledged")
 
 
 def _may_change(journal: Journal, task: Task) -> None:

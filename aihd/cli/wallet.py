@@ -16,13 +16,14 @@ from aihd.chain.mnemonic import new_mnemonic, read_mnemonic, write_mnemonic
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import Intent
 from aihd.chain.view import Situation
-from aihd.cli.common import ConfigOption, DryRun, console_of, settings_of, show_plan, wallet_at_work
+from aihd.cli.common import ConfigOption, DryRun, settings_of, show_plan, wallet_at_work
 from aihd.client.party import Party
 from aihd.config import Settings, required
 from aihd.ops.secret_file import read_secret
 from aihd.protocol.funding import Plan, put_together, to_put_together
 from aihd.protocol.trees import address_of
 from aihd.protocol.units import format_erg
+from aihd.screen import console_of, say
 
 wallet_app = typer.Typer(no_args_is_help=True, help="The wallet's file, and its boxes.")
 PasswordFile = Annotated[Path | None, typer.Option("--password-file", help="file with the password to encrypt with")]
@@ -51,7 +52,7 @@ def wallet_address(config: ConfigOption = None) -> None:
     settings = settings_of(config)
     path = required(settings.wallet.mnemonic_file, "wallet.mnemonic_file")
     prefix = settings.chain.prefix
-    print(address_of(Signer.from_file(path, settings.wallet.password_file).tree, prefix))
+    say(address_of(Signer.from_file(path, settings.wallet.password_file).tree, prefix))
 
 
 @wallet_app.command("consolidate")
@@ -69,11 +70,11 @@ async def _consolidate(settings: Settings, leave: int, dry_run: bool) -> None:
         situation = await who.submitter.situation()
         batches = [frozenset(str(box.box_id) for box in each) for each in to_put_together(situation.funds, leave)]
         if not batches:
-            print(f"the wallet has {len(situation.funds.boxes)} boxes: there is nothing to put together")
+            say(f"the wallet has {len(situation.funds.boxes)} boxes: there is nothing to put together")
             return
         plans = [_together(situation, batch) for batch in batches]
         moved = sum(len(plan.inputs) for plan in plans)
-        print(
+        say(
             f"{moved} of the wallet's {len(situation.funds.boxes)} boxes become "
             f"{sum(len(plan.outputs) - 1 for plan in plans)} in {len(plans)} transactions, for {format_erg(sum(p.fee for p in plans))}"
         )
@@ -93,7 +94,7 @@ async def _sent_at_once(who: Party, batches: list[frozenset[str]]) -> None:
     for record in records:
         if record is not None:
             await who.submitter.confirmed(record, who.poll)
-            print(f"{record.kind} {record.id} is mined")
+            say(f"{record.kind} {record.id} is mined")
 
 
 def _together(situation: Situation, batch: frozenset[str]) -> Plan:
@@ -106,4 +107,4 @@ def _write(out: Path, words: str, password_file: Path | None) -> None:
     write_mnemonic(out, words, password)
     # Read back: a file that does not open again would be found out too late.
     address = address_of(Signer.from_file(out, password_file).tree)
-    print(f"{out} holds the key of {address}{' (encrypted)' if password else ', not encrypted'}")
+    say(f"{out} holds the key of {address}{' (encrypted)' if password else ', not encrypted'}")

@@ -7,24 +7,23 @@ repeated after a crash and goes on where it was.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
 
-import aiohttp
 import structlog
 
 from aihd.chain.http import SourceError
 from aihd.chain.signer import Signer
 from aihd.chain.submitter import DroppedError, Intent, Submitter
 from aihd.chain.view import ChainView, Situation
-from aihd.client.download import take
-from aihd.client.upload import commitment_of, upload
+from aihd.client.download import MAX_OUTPUT, LocalError, hash_of, take, target_for
+from aihd.client.node_door import NodeDoor, NotYetError, node_door
+from aihd.client.upload import check_unchanged, commitment_of, upload
 from aihd.client.verify import Evidence, Finding, verify
 from aihd.core.life import Life
 from aihd.core.rating import COMPLAIN_BEFORE, may_commit, may_reveal
@@ -32,7 +31,6 @@ from aihd.core.task import State, Where
 from aihd.errors import AihdError, DependencyError, TemporaryError, UsageError, one_line
 from aihd.execution import seal
 from aihd.execution.auth import SIGNATURE_HEADER, upload_message
-from aihd.execution.exchange import PREFIX
 from aihd.protocol import hashes, plans
 from aihd.protocol.boxes import Bond, On, TaskEscrow
 from aihd.protocol.constants import MAX_PAYMENT, USELESS, WHOLE_BPS
@@ -43,9 +41,10 @@ from aihd.store.journal import Journal, TxRecord
 
 log = structlog.get_logger()
 
+PATIENCE: Final = 30.0  # seconds that a node may be behind us
+
 MIN_WINDOW: Final = 20
 MAX_WINDOW: Final = 5040  # a week
-DELIVERY: Final = aiohttp.ClientTimeout(total=3600, sock_connect=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,16 +123,16 @@ class Client:
         signer: Signer,
         submitter: Submitter,
         journal: Journal,
-        session: aiohttp.ClientSession,
         *,
         genesis_id: str,
         poll: float,
+        private: bool = False,
     ) -> None:
         self.view = view
         self.signer = signer
         self._submitter = submitter
         self._journal = journal
-        self._session = session
+        self._private = private or view.deployment.network == "devnet"  # nodes there live on one machine
         self._genesis_id = genesis_id
         self._poll = poll
         self._followed = ""
@@ -204,57 +203,73 @@ class Client:
     async def _reason(self, task_id: bytes) -> str:
         """What the node says of it, if it says anything."""
         try:
-            note = (await self._node_says(f"{await self._endpoint(task_id)}{PREFIX}/tasks/{task_id.hex()}"))["note"]
+            async with self._door(task_id) as door:
+                word = await door.says(task_id)
+            note = await self._note(task_id, word.note) or word.code
         except AihdError:
             return ""
         return f" (the node says: {note})" if note else ""
 
-    async def _node_says(self, url: str) -> dict[str, Any]:
-        """The node's own account of a task: its state, and a note."""
-        async with self._request("GET", url) as response:
-            text = await response.text()
-        try:
-            answer: dict[str, Any] = json.loads(text)
-            if response.status != 200 or not {"state", "note"} <= answer.keys():
-                raise ValueError(text)
-        except ValueError:
-            raise TemporaryError(f"{url} answered {response.status}: {text[:200]!r}") from None
-        return answer
+    async def _note(self, task_id: bytes, sealed: bytes) -> str:
+        """What a node wrote for this wallet alone."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield sealed
+
+        context = seal.note_context(task_id)
+        opened = seal.unseal(self.signer.agree, self.signer.public_key, context, pieces()) if sealed else pieces()
+        return b"".join([part async for part in opened]).rstrip(b"\0").decode("utf-8", "replace")
 
     async def deliver(self, task_id: bytes) -> None:
         """Bring the input to the node that claimed the task; waits until the node has seen its own claim on the chain."""
         post = self._post(task_id)
-        url = f"{await self._endpoint(task_id)}{PREFIX}/tasks/{task_id.hex()}"
-        while (await self._node_says(url))["state"] == State.CLAIMING:
-            await asyncio.sleep(self._poll)
-        plain = upload(bytes.fromhex(post.salt), post.config, Path(post.input_path))
-        body = seal.seal(await self._node_of(task_id), seal.input_context(task_id), plain)
-        signature = self.signer.sign_message(upload_message(bytes.fromhex(self._genesis_id), task_id))
-        headers = {"Content-Type": seal.CONTENT_TYPE, SIGNATURE_HEADER: signature.hex()}
-        async with self._request("PUT", f"{url}/input", body, headers) as response:
-            if response.status not in (200, 201):
-                raise TemporaryError(f"the node did not take the input: {(await response.text())[:200]}")
+        salt, path = bytes.fromhex(post.salt), Path(post.input_path)
+        claimed = (await self.view.life(task_id)).claimed
+        if claimed is None:
+            raise TemporaryError(f"task {task_id.hex()} is not claimed yet")
+        promised, until = claimed.content.input_commitment, claimed.content.exec_deadline
+        await asyncio.to_thread(check_unchanged, salt, post.config, path, promised, until)
+        async with self._door(task_id) as door:
+            while (await door.says(task_id)).state == State.CLAIMING:
+                await asyncio.sleep(self._poll)
+            body = seal.seal(claimed.content.node, seal.input_context(task_id), upload(salt, post.config, path))
+            signature = self.signer.sign_message(upload_message(bytes.fromhex(self._genesis_id), task_id))
+            headers = {"Content-Type": seal.CONTENT_TYPE, SIGNATURE_HEADER: signature.hex()}
+            try:
+                await door.bring(task_id, body, headers)
+            except UsageError as error:  # it was edited on the way, or the node is wrong
+                await asyncio.to_thread(check_unchanged, salt, post.config, path, promised, until)
+                raise TemporaryError(str(error)) from None
 
-    async def fetch(self, task_id: bytes, target: Path) -> bytes:
-        """Write the output to `target`; its SHA3-256, which is that of the receipt. Nothing is kept if it differs."""
+    async def fetch(
+        self, task_id: bytes, target: Path, max_output: int = MAX_OUTPUT, *, patience: float = PATIENCE
+    ) -> bytes:
+        """Write the output to `target`; its SHA3-256, which is that of the receipt. Nothing is kept if it differs.
+
+        A node that has not yet seen what we have seen is asked again for `patience` seconds.
+        """
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return await self._fetch(task_id, target, max_output)
+            except NotYetError:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(self._poll)
+
+    async def _fetch(self, task_id: bytes, target: Path, max_output: int) -> bytes:
         receipt = (await self.view.life(task_id)).receipt
         if receipt is None:
             raise TemporaryError(f"task {task_id.hex()} has no receipt yet")
         expected = receipt.content.output_hash
-        partial = target.with_name(target.name + ".partial")
-        url = f"{await self._endpoint(task_id)}{PREFIX}/outputs/{expected.hex()}?task={task_id.hex()}"
-        try:
-            async with self._request("GET", url) as response:
-                if response.status != 200:
-                    raise TemporaryError(f"the node does not give the output: {(await response.text())[:200]}")
-                digest = await take(self._opened(task_id, expected, response), partial)
+        with target_for(target) as place:
+            async with self._door(task_id) as door, door.output(expected, task_id, max_output) as pieces:
+                digest = await take(self._opened(task_id, expected, pieces), place)
             if digest != expected:
                 raise DependencyError(
                     f"the node gave an output of hash {digest.hex()}, its receipt says {expected.hex()}"
                 )
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
+            place.keep()
         return expected
 
     async def verify(self, task_id: bytes, output: Path, config: Mapping[str, str] | None = None) -> list[Finding]:
@@ -262,20 +277,16 @@ class Client:
         life = await self.view.life(task_id)
         if life.receipt is None:
             raise TemporaryError(f"task {task_id.hex()} has no receipt yet")
-        url = f"{await self._endpoint(task_id)}{PREFIX}/receipts/{life.receipt.content.receipt_cid.hex()}"
-        async with self._request("GET", url) as response:
-            document = await response.read()
-            if response.status != 200:
-                raise TemporaryError(f"the node does not give the receipt: {document[:200]!r}")
-        with output.open("rb") as file:
-            output_hash = hashlib.file_digest(file, "sha3_256").digest()
+        output_hash, output_size = await asyncio.to_thread(hash_of, output)
+        async with self._door(task_id) as door:
+            document = await door.receipt(life.receipt.content.receipt_cid)
         evidence = Evidence(
             task_id=task_id,
             life=life,
             escrow=await self.view.escrow(task_id),
             document=document,
             output_hash=output_hash,
-            output_size=output.stat().st_size,
+            output_size=output_size,
         )
         return verify(self.view.deployment, self._genesis_id, evidence, config)
 
@@ -287,9 +298,13 @@ class Client:
         """
         now = await self.wait_for(task_id, lambda progress: progress.life.receipt is not None)
         while now.life.rating is not None and now.height < now.life.rating.content.commit_deadline - COMPLAIN_BEFORE:
-            with suppress(AihdError):  # a node that is away, or gives something else, may yet do better
-                await self.fetch(task_id, target)
+            try:
+                await self.fetch(task_id, target, patience=0)
                 return None
+            except (LocalError, UsageError):
+                raise  # our own disk says nothing of the node
+            except AihdError as error:  # a node that is away, or gives something else, may yet do better
+                log.info("no output yet", task=task_id.hex(), reason=one_line(error))
             await asyncio.sleep(self._poll)
             now = await self.progress(task_id) or now
         return await self.rate(task_id, USELESS)
@@ -423,9 +438,9 @@ class Client:
             raise UsageError(f"task {task_id.hex()} was not posted from this wallet's data folder")
         return Post.read(data)
 
-    def _opened(self, task_id: bytes, output_hash: bytes, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    def _opened(self, task_id: bytes, output_hash: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The output's bytes, of which whoever relays them could read none. SealError when it is not sealed for this wallet."""
-        pieces, context = response.content.iter_chunked(1 << 18), seal.output_context(task_id, output_hash)
+        context = seal.output_context(task_id, output_hash)
         return seal.unseal(self.signer.agree, self.signer.public_key, context, pieces)
 
     async def _node_of(self, task_id: bytes) -> bytes:
@@ -442,16 +457,9 @@ class Client:
             raise DependencyError(f"the node {node.hex()} has no bond any more")
         return bonds[0]
 
-    async def _endpoint(self, task_id: bytes) -> str:
-        return (await self._bond_of(task_id)).content.endpoint.rstrip("/")
-
     @asynccontextmanager
-    async def _request(
-        self, method: str, url: str, body: AsyncIterator[bytes] | None = None, headers: Mapping[str, str] | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A request to a node; TemporaryError when it cannot be reached or breaks off."""
-        try:
-            async with self._session.request(method, url, data=body, headers=headers, timeout=DELIVERY) as response:
-                yield response
-        except aiohttp.ClientError as error:
-            raise TemporaryError(f"{url} cannot be reached: {one_line(error)}") from error
+    async def _door(self, task_id: bytes) -> AsyncIterator[NodeDoor]:
+        """The door of the node that claimed a task."""
+        endpoint = (await self._bond_of(task_id)).content.endpoint
+        async with node_door(endpoint, private=self._private) as door:
+            yield door

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from aihd.client.client import Client, Post
+from aihd.client.download import LocalError
 from aihd.errors import AihdError, TemporaryError, UsageError, one_line
 from aihd.protocol import hashes
 
@@ -54,6 +55,8 @@ async def _kept_back(client: Client, task_id: bytes, pause: float) -> str:
                 await asyncio.sleep(pause)
             try:
                 await client.fetch(task_id, Path(folder, "output"))
+            except (LocalError, UsageError):
+                raise  # our own disk says nothing of the node
             except AihdError as error:
                 reason = f"the output cannot be fetched: {one_line(error)}"
             else:

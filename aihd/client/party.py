@@ -17,6 +17,7 @@ from aihd.chain.sources import Sources
 from aihd.chain.submitter import Intent, Submitter
 from aihd.chain.view import ChainView, Situation
 from aihd.client.client import Client
+from aihd.core.sending import Origin
 from aihd.core.signing import Spending
 from aihd.errors import ConfigError, TemporaryError, UsageError
 from aihd.protocol import plans
@@ -42,6 +43,7 @@ class Party:
     session: aiohttp.ClientSession
     genesis_id: str
     poll: float
+    private_nodes: bool = False  # whether a node's endpoint may be an address that is not public
 
     @property
     def client(self) -> Client:
@@ -50,9 +52,9 @@ class Party:
             self.signer,
             self.submitter,
             self.journal,
-            self.session,
             genesis_id=self.genesis_id,
             poll=self.poll,
+            private=self.private_nodes,
         )
 
     async def do(self, verb: str, plan: Callable[[Market, Funds], Plan]) -> TxRecord:
@@ -63,7 +65,7 @@ class Party:
         record = await self.submitter.transact(intent, build)
         if record is None:
             raise TemporaryError(f"{intent.verb}: an earlier one is still under way")
-        await self.submitter.confirmed(record, self.poll)
+        await self.submitter.confirmed(record, self.poll, (intent, build))
         return record
 
     async def open_bond(self, amount: int, endpoint: str) -> TxRecord:
@@ -92,6 +94,7 @@ async def party(
     poll: float,
     final_depth: int,
     founding: bool = False,
+    private_nodes: bool = False,
 ) -> AsyncIterator[Party]:
     """A party with its journal open; ConfigError when the journal belongs to another wallet or market.
 
@@ -107,8 +110,10 @@ async def party(
             if not founding:  # there may never be such a market
                 journal.bind(market=deployment.id)
             permit = signer.permit(deployment, Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT))
-            submitter = Submitter(view, signer, journal, fee=fee, final_depth=final_depth, permit=permit)
-            yield Party(view, signer, submitter, journal, session, genesis_id, poll)
+            submitter = Submitter(
+                view, signer, journal, fee=fee, final_depth=final_depth, permit=permit, origin=Origin.OPERATOR
+            )
+            yield Party(view, signer, submitter, journal, session, genesis_id, poll, private_nodes)
 
 
 async def plan_deployment(

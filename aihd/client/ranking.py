@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Final
 
 from ergo_lib_python.chain import Address
 
 from aihd.chain.history import HistoryReader, name_of
+from aihd.client.client import Order
 from aihd.client.party import Party
+from aihd.core.holdback import default_holdback
+from aihd.errors import UsageError
 from aihd.protocol.boxes import Bond
 from aihd.protocol.constants import BOND_MULTIPLIER, MAX_ALLOWED, MAX_OPEN
 from aihd.reputation.engine import Engine
+from aihd.reputation.fixed import ONE
 from aihd.store.journal import Journal
 
 READ_UPTO: Final = "history"  # meta key: the height up to which the history was read
@@ -48,6 +53,19 @@ def best(bonds: Collection[Bond], scores: Engine, count: int, *, worth: int, lea
     ]
     able.sort(key=lambda bond: (-scores.score(bond.node).standing, -bond.amount, bond.node))
     return tuple(dict.fromkeys(bond.node for bond in able))[: min(count, MAX_ALLOWED)]
+
+
+def for_the_best(order: Order, bonds: Collection[Bond], scores: Engine, count: int, *, holdback: int | None) -> Order:
+    """Returns the order for the `count` best nodes alone; UsageError when no bond could take it.
+
+    `holdback` (basis points) is what the client said; None for the default, which trusts a list only as far as the least node on it: in a
+    young market the best are strangers too.
+    """
+    allowed = best(bonds, scores, count, worth=order.worth, least=order.min_reputation)
+    if not allowed:
+        raise UsageError(f"--allow-best {count}: none of the market's {len(bonds)} bonds could take this task")
+    least = min(scores.score(node).standing for node in allowed) / ONE
+    return replace(order, allowed=allowed, holdback_bps=default_holdback(True, least) if holdback is None else holdback)
 
 
 def _covers(bond: Bond, worth: int) -> bool:

@@ -33,3 +33,17 @@ async def upload(salt: bytes, config: Mapping[str, str], path: Path) -> AsyncIte
     yield salt
     for chunk in envelope.encode(config, chunks_of(path)):
         yield chunk
+
+
+def check_unchanged(salt: bytes, config: Mapping[str, str], path: Path, commitment: bytes, deadline: int) -> None:
+    """UsageError when the input is not the one any more that the task's box commits to, or is gone: what to do, and until when."""
+    try:
+        same = commitment_of(salt, config, path) == commitment
+        what = "was changed since the task was posted"
+    except UsageError as error:
+        same, what = False, str(error).removeprefix(f"input {path}: ")
+    if not same:
+        raise UsageError(
+            f"input {path}: {what}. Put the file back as it was; if it does not reach the node in time, the payment comes back by itself, "
+            f"or by `aihd task refund` after height {deadline}"
+        )

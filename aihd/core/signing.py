@@ -23,7 +23,7 @@ from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Output, Plan, TxKind
 from aihd.protocol.opinion import REPUTATION_TREE
 from aihd.protocol.trees import FEE_TREE, p2pk_tree, script_of, tree_version
-from aihd.protocol.units import format_erg
+from aihd.protocol.units import MAX_LONG, format_erg
 
 NEWEST_TREE: Final = 2
 
@@ -36,6 +36,10 @@ class Spending:
     per_tx: int
     per_hour: int
     per_day: int
+
+    def by_order(self) -> Spending:
+        """The same for what a person orders and confirms: only the fee is limited."""
+        return Spending(self.max_fee, *(MAX_LONG,) * 3)
 
 
 @dataclass(frozen=True, slots=True)

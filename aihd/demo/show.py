@@ -15,6 +15,7 @@ from aihd.demo.play import MARK, Ending, order_of, play
 from aihd.demo.story import Coin, Step
 from aihd.demo.world import Sourcing, world
 from aihd.errors import DependencyError, UsageError
+from aihd.screen import styled
 
 BLOCK_TIME: Final = 1.0
 MAX_INPUT: Final = 100 * 2**20
@@ -40,9 +41,10 @@ async def demo(
         async with world(folder, block_time=BLOCK_TIME, max_input=MAX_INPUT, asset=asset, sources=sourcing) as stage:
             order, names = order_of(stage, service), stage.assets
             paid = stage.coin.show(order.payment)
-            console.print(f"{source} ({source.stat().st_size} bytes) to service {service} for {paid}", markup=False)
+            what = f" ({source.stat().st_size} bytes) to service {service} for {paid}"
+            console.print(styled((str(source), "bold"), what))
             for line in in_words(order, names):
-                console.print(line, markup=False, highlight=False)
+                console.print(line, highlight=False)
             with Live(console=console, refresh_per_second=4) as live:
                 told: list[Step] = []
 
@@ -75,7 +77,7 @@ def _steps_table(told: list[Step]) -> Table:
     for column, style in (("height", "cyan"), ("step", "bold"), ("transaction", "dim"), ("what happened", "")):
         table.add_column(column, style=style, justify="right" if column == "height" else "left")
     for step in told:
-        name = f"[green]{step.name}[/]" if step.name.isupper() else step.name
+        name = styled((step.name, "green" if step.name.isupper() else ""))
         table.add_row(str(step.height), name, step.tx_id[:16], step.detail)
     return table
 
@@ -85,7 +87,7 @@ def _show(console: Console, ending: Ending, service: str) -> None:
     for column in ("check", "", "of what"):
         table.add_column(column)
     for finding in ending.findings:
-        table.add_row(finding.what, "[green]holds[/]" if finding.holds else "[red]FAILS[/]", finding.detail)
+        table.add_row(finding.what, styled(("holds", "green") if finding.holds else ("FAILS", "red")), finding.detail)
     console.print(table)
     for coin in ending.before:
         console.print(_sheet(ending, coin))
@@ -107,5 +109,5 @@ def _sheet(ending: Ending, coin: Coin) -> Table:
         table.add_row(who, coin.show(before[name]), coin.show(after[name]), coin.signed(change))
     for who, amount in ending.elsewhere(coin).items():
         table.add_row(who, "", "", coin.signed(amount))
-    table.add_row("[bold]sum[/]", "", "", f"[bold]{coin.signed(ending.total(coin))}[/]")
+    table.add_row(styled(("sum", "bold")), "", "", styled((coin.signed(ending.total(coin)), "bold")))
     return table

@@ -38,7 +38,7 @@ def decoded_tree(address: str, network: NetworkPrefix) -> bytes:
 
 
 def content_of(address: str) -> bytes:
-    """What stands in an address between its first byte and its checksum."""
+    """Returns the bytes that stand in an address between its first byte and its checksum."""
     return _base58(address)[1:-CHECKSUM]
 
 

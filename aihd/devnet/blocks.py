@@ -49,7 +49,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Making:
-    """What is free in a block. `timestamp` in ms; `salt` tells equal blocks apart; `genesis`: id of the first block, hex.
+    """The parts of a block that are free. `timestamp` in ms; `salt` tells equal blocks apart; `genesis`: id of the first block, hex.
 
     `distance`: of the solution, as a node shows it for a header that it mined itself; 0 for all others.
     """
@@ -94,7 +94,7 @@ def extension_fields(genesis: str) -> list[list[str]]:
 
 
 def proofs_of(header: JsonObject) -> bytes:
-    """What stands for the AD proofs of a block: bytes with the hash that the header names, and nothing in them."""
+    """Returns what stands for the AD proofs of a block: bytes with the hash that the header names, and nothing in them."""
     return b"adProofs" + bytes.fromhex(header["stateRoot"])[:-1]
 
 

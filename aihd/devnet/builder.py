@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from ergo_lib_python.chain import ErgoBoxCandidate
-from ergo_lib_python.transaction import Transaction, UnsignedInput, UnsignedTransaction
+from collections.abc import Mapping
+
+from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate
+from ergo_lib_python.transaction import Transaction, TxId, UnsignedInput, UnsignedTransaction
 
 from aihd.devnet.ledger import Ledger
-from aihd.devnet.views import BoxView, TxView, view_transaction
+from aihd.devnet.views import BoxView, TxView, view_box, view_transaction
 from aihd.protocol.trees import FEE_TREE, GENERATOR, parse_tree, reward_tree
 
 REWARD_TREE = reward_tree(GENERATOR)
@@ -60,3 +62,13 @@ class Builder:
 def collects_fees(view: TxView) -> bool:
     """Whether it is the transaction that a miner adds for itself."""
     return view.fee == 0 and len(view.outputs) == 1 and view.outputs[0].tree == REWARD_TREE.hex()
+
+
+def genesis_boxes(allocation: Mapping[str, int]) -> list[BoxView]:
+    """The boxes that exist before any transaction: nanoERG by tree (hex)."""
+    return [_genesis_box(index, tree, value) for index, (tree, value) in enumerate(allocation.items())]
+
+
+def _genesis_box(index: int, tree: str, value: int) -> BoxView:
+    candidate = ErgoBoxCandidate(value=value, script=parse_tree(bytes.fromhex(tree)), creation_height=0)
+    return view_box(ErgoBox.from_box_candidate(candidate, TxId("00" * 32), index))

@@ -10,19 +10,18 @@ event loop owns a chain.
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ergo_lib_python.chain import ErgoBox, ErgoBoxCandidate, ErgoStateContext, NetworkPrefix
-from ergo_lib_python.transaction import Transaction, TxId
+from ergo_lib_python.chain import ErgoBox, ErgoStateContext, NetworkPrefix
+from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.appkit import Appkit
 from aihd.devnet.blocks import Block, JsonObject, Making, blake2b, make_block
-from aihd.devnet.builder import Builder, collects_fees
-from aihd.devnet.decode import KEPT_IN_ORDER, decoded
+from aihd.devnet.builder import Builder, collects_fees, genesis_boxes
+from aihd.devnet.decode import view_of
 from aihd.devnet.faucet import Coin, Faucet
 from aihd.devnet.history import History
 from aihd.devnet.judge import Judge, Ruling
@@ -30,10 +29,10 @@ from aihd.devnet.ledger import Ledger
 from aihd.devnet.mempool import CAPACITY, MEMORY_BLOCKS, Mempool, PoolTx, Weighing
 from aihd.devnet.parameters import MAX_TX_COST, BlockVersion, parameters_of
 from aihd.devnet.refusals import fee_refusal, printed, too_large
-from aihd.devnet.views import BoxView, TxView, view_box, view_transaction
+from aihd.devnet.views import BoxView, TxView, view_transaction
+from aihd.devnet.wire import Made
 from aihd.errors import AihdError, Exit, UsageError
 from aihd.protocol.context import HEADERS
-from aihd.protocol.trees import parse_tree
 
 FIRST_HEIGHT = 20  # blocks that exist from the start: scripts see 10 headers, and a test may fork below the tip
 FAUCET_SUPPLY = 10_000_000 * 10**9  # nanoERG
@@ -41,6 +40,7 @@ BLOCK_INTERVAL = 120_000  # ms between headers where no clock is given
 GENESIS_TIME = 1_700_000_000_000  # ms
 LOST_FROM = 20  # a reorg of as many blocks does not bring back what they held: the headers lead by too much
 MOST_AHEAD = 100  # blocks
+SELF_MINED = 0.5  # of the headers, where nothing else is said
 SALT_BYTES = 4
 
 
@@ -93,7 +93,7 @@ class Chain:
         capacity: int = CAPACITY,
         memory: int = MEMORY_BLOCKS,
         block_version: BlockVersion = 4,
-        self_mined: float = 0.0,
+        self_mined: float = SELF_MINED,
         appkit: Appkit | None = None,
     ) -> None:
         self.network = network
@@ -111,7 +111,7 @@ class Chain:
         self._known: dict[str, Block] = {}
         self._at_height: dict[int, list[str]] = {}
         self._faucet = Faucet(self._seed)
-        self.genesis = _genesis({self._faucet.tree.hex(): FAUCET_SUPPLY, **(genesis or {})})
+        self.genesis = genesis_boxes({self._faucet.tree.hex(): FAUCET_SUPPLY, **(genesis or {})})
         self.main = History(self.genesis)
         self.restart()
         while self.height < FIRST_HEIGHT:
@@ -185,13 +185,13 @@ class Chain:
 
         RejectedError where a node would answer 400.
         """
-        view = _view_of(tx)
+        view = view_of(tx)
         self._cost_of(view)
         return view
 
     def submit(self, tx: Transaction | TxView) -> str:
         """Takes a transaction into the mempool and gives its id; RejectedError where a node would answer 400."""
-        view = _view_of(tx)
+        view = view_of(tx)
         entry = PoolTx(view, self._now(), self._cost_of(view))
         refused = f"Pool can not accept transaction {view.tx_id}, it is"
         if fee := fee_refusal(view):
@@ -230,6 +230,17 @@ class Chain:
         tx = self._faucet.issue(self, Coin(name, amount, decimals, description), to)
         self.submit(tx)
         return str(tx.inputs[0].box_id)
+
+    def plant(
+        self, tree: bytes, nano_erg: int, registers: Sequence[bytes] = (), tokens: Sequence[tuple[str, int]] = ()
+    ) -> str:
+        """Makes a box of any bytes from the faucet's money and gives its id, as a stranger may: it waits in the mempool.
+
+        `registers`: bytes from R4 on, also such as ergo-lib cannot read. RejectedError where a node would refuse.
+        """
+        view = self._faucet.plant(self, Made(nano_erg, tree, self.height, tuple(tokens), tuple(registers)))
+        self.submit(view)
+        return view.outputs[0].box_id
 
     # -- blocks -------------------------------------------------------------------------------------------------
 
@@ -485,21 +496,3 @@ class Chain:
                 continue
             with contextlib.suppress(RejectedError):  # a rival or a full pool: it is lost, but not invalid
                 self._admit(entry)
-
-
-def _view_of(tx: Transaction | TxView) -> TxView:
-    """The plain facts of a transaction, its context variables in the order in which a node keeps them."""
-    if isinstance(tx, TxView):
-        return tx
-    shape = json.loads(tx.json())
-    few = all(len(spent["spendingProof"]["extension"]) <= KEPT_IN_ORDER for spent in shape["inputs"])
-    return view_transaction(tx) if few else decoded(shape)
-
-
-def _genesis(allocation: Mapping[str, int]) -> list[BoxView]:
-    return [_genesis_box(index, tree, value) for index, (tree, value) in enumerate(allocation.items())]
-
-
-def _genesis_box(index: int, tree: str, value: int) -> BoxView:
-    candidate = ErgoBoxCandidate(value=value, script=parse_tree(bytes.fromhex(tree)), creation_height=0)
-    return view_box(ErgoBox.from_box_candidate(candidate, TxId("00" * 32), index))

@@ -4,12 +4,15 @@ the way to the value, the innermost step first.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from ergo_lib_python.transaction import Transaction
+
 from aihd.devnet.http import HttpError
 from aihd.devnet.node_http import MALFORMED, hex_text
-from aihd.devnet.views import TxView
+from aihd.devnet.views import TxView, view_transaction
 from aihd.devnet.wire import Made, Spent, transaction_view
 
 T = TypeVar("T")
@@ -31,6 +34,15 @@ def decoded(body: Json) -> TxView:
     return transaction_view(inputs, data_inputs, top.field("outputs").each(_output))
 
 
+def view_of(tx: Transaction | TxView) -> TxView:
+    """The plain facts of a transaction, its context variables in the order in which a node keeps them."""
+    if isinstance(tx, TxView):
+        return tx
+    shape = json.loads(tx.json())
+    few = all(len(spent["spendingProof"]["extension"]) <= KEPT_IN_ORDER for spent in shape["inputs"])
+    return view_transaction(tx) if few else decoded(shape)
+
+
 class Cursor:
     """A place in JSON, with the way that led there."""
 
@@ -44,7 +56,7 @@ class Cursor:
         return Cursor(here, way, here is _ABSENT)
 
     def each(self, read: Callable[[Cursor], T]) -> list[T]:
-        """What `read` makes of every item of a list."""
+        """Reads every item of a list by `read`."""
         items = self._present(list, "C[A]")
         ways = (f"{'MoveRight,' * index}DownArray,{self._way}" for index in range(len(items)))
         return [read(Cursor(item, way)) for item, way in zip(items, ways, strict=True)]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -17,6 +16,7 @@ from aihd.devnet.ledger import ChainBox, ChainTx, Ledger, Token
 from aihd.devnet.mempool import PoolTx
 from aihd.devnet.render import render, tree_constants
 from aihd.devnet.views import BoxView, TxView
+from aihd.devnet.wire import spending_proofs
 from aihd.protocol.trees import GENERATOR, address_of, p2pk_tree
 
 EPOCH = 1024  # blocks, as the Explorer counts epochs
@@ -104,14 +104,10 @@ class ExplorerJson:
     def pool_transaction_v0(self, entry: PoolTx) -> JsonObject:
         """UTransactionInfo of the old API."""
         whole = self.pool_transaction(entry)
-        proofs = {str(i.box_id): i.spending_proof for i in entry.view.tx.inputs}
+        proofs = dict(zip(entry.view.inputs, spending_proofs(entry.view), strict=True))
         inputs = [_old_input(i, whole["id"]) for i in whole["inputs"]]
         for shape in inputs:
-            proof = proofs[shape["id"]]
-            shape["spendingProof"] = {
-                "proofBytes": bytes(proof.proof).hex(),
-                "extension": json.loads(proof.json())["extension"],
-            }
+            shape["spendingProof"] = proofs[shape["id"]]
         return {
             "id": whole["id"],
             "creationTimestamp": whole["creationTimestamp"],
@@ -247,7 +243,7 @@ class ExplorerJson:
         return self._ledger.orphans.get(box_id) or newest.orphans.get(box_id) or newest.boxes[box_id]
 
     def _inputs(self, view: TxView) -> list[JsonObject]:
-        proofs = (bytes(i.spending_proof.proof).hex() or None for i in view.tx.inputs)
+        proofs = (proof["proofBytes"] or None for proof in spending_proofs(view))
         return [
             {**self._spent(box_id, index), "spendingProof": proof}
             for index, (box_id, proof) in enumerate(zip(view.inputs, proofs, strict=True))

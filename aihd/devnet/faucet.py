@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ergo_lib_python.chain import Constant, ErgoBoxCandidate, Token, TokenId
+from ergo_lib_python.chain import Address, Constant, ErgoBoxCandidate, Token, TokenId
 from ergo_lib_python.chain import NonMandatoryRegisterId as Register
 from ergo_lib_python.sigma_protocol import ProveDlog
 from ergo_lib_python.transaction import Transaction, UnsignedInput, UnsignedTransaction
@@ -14,7 +14,8 @@ from ergo_lib_python.wallet import SecretKey, Wallet
 
 from aihd.devnet.blocks import blake2b
 from aihd.devnet.ledger import By
-from aihd.devnet.views import BoxView
+from aihd.devnet.views import BoxView, TxView
+from aihd.devnet.wire import Made, Spent, plain_inputs, transaction_view
 from aihd.errors import UsageError, one_line
 from aihd.protocol.panics import contained
 from aihd.protocol.rules import MIN_FEE
@@ -63,6 +64,7 @@ class Faucet:
         secret = SecretKey.from_bytes(blake2b(b"faucet" + seed))
         public = secret.public_image()
         assert isinstance(public, ProveDlog)
+        self._public = public
         self.tree = p2pk_tree(bytes(public.h))
         self._wallet = Wallet([secret])
 
@@ -75,6 +77,17 @@ class Faucet:
         """A signed transaction that issues a token by EIP-4, to the faucet's own tree where no other is named."""
         target = self.tree if address_or_tree is None else _target(chain, address_or_tree)
         return self._paid(chain, lambda source: _candidate(chain, source, COIN_VALUE, target, coin), COIN_VALUE)
+
+    def plant(self, chain: Chain, made: Made) -> TxView:
+        """A signed transaction that makes a box of any bytes, also such as ergo-lib cannot read."""
+        source = max(self._spendable(chain), key=lambda box: box.value)
+        height = max(chain.height, source.creation_height)
+        rest = source.value - made.value - MIN_FEE
+        outputs = (made, Made(MIN_FEE, FEE_TREE, height, (), ()), Made(rest, self.tree, height, (), ()))
+        draft = transaction_view([Spent(source.box_id, b"")], [], outputs)
+        _, message = plain_inputs(draft.raw) or ([], b"")
+        proof = self._wallet.sign_message_using_p2pk(Address.p2pk(self._public), message)
+        return transaction_view([Spent(source.box_id, bytes(proof))], [], outputs)
 
     def _paid(self, chain: Chain, output: Callable[[BoxView], ErgoBoxCandidate], nano_erg: int) -> Transaction:
         """A signed transaction that makes one output of `nano_erg`, pays the fee and keeps the change."""

@@ -36,7 +36,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "too-many-requests": "429 with Retry-After, in the words of a proxy",
     "html-errors": "502 with a page of HTML",
     "half-pages": "lists are cut to their first half",
-    "endless-pages": "pages past the end of a list are full, too: what was on the page before comes again",
+    "endless-pages": "pages past the end of a list are full, too: with what was shown before, of other keys, too",
     "time-outs": "no answer until the fault is switched off, and 504 then",
 }
 OF_LISTS: Final = frozenset({"declared-order", "orphans", "unordered"})  # the node's index is in order

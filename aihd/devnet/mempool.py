@@ -119,7 +119,7 @@ class Mempool:
             del self._invalid[next(iter(self._invalid))]
 
     def found_invalid(self, tx_id: str, height: int) -> bool:
-        """Whether a check has dropped it not long before this height."""
+        """Says if a check has dropped it not long before this height."""
         return tx_id in self._invalid and height - self._invalid[tx_id] < self._memory
 
     def _weigh_ancestors(self, entry: PoolTx, change: int) -> None:

@@ -1,4 +1,4 @@
-"""What a node's HTTP server makes of a request before a route sees it, in the node's words.
+"""Answers as a node's HTTP server does before a route sees a request, in the node's words.
 
 A node of version 6.0.4 is meant. Its errors are `{"error": 400, "reason": "bad.request", "detail": "..."}`; what its server
 has no words for (a wrong method, a number that is none) comes as 500 with the name of the server's own value.
@@ -31,7 +31,7 @@ _POST_FIRST = ("/blockchain", "/utxo", "/utils", "/blocks", "/wallet", "/scan")
 
 
 def unmatched(request: web.Request) -> HttpError:
-    """What a path without a route, or one asked by another method, is answered with."""
+    """Gives the answer to a path without a route, or asked by another method."""
     if request.path.startswith("/blocks/"):
         first = request.path.split("/")[2]
         if request.method == "GET" and not _ID.fullmatch(first):

@@ -76,7 +76,7 @@ class NodeIndex:
         ]
 
     async def indexed_height(self, _request: web.Request) -> web.Response:
-        """How far the index is."""
+        """Tells the height that the index has come to."""
         return web.json_response({"indexedHeight": self._indexer.history.height, "fullHeight": self._chain.height})
 
     async def block(self, request: web.Request) -> web.Response:
@@ -103,7 +103,7 @@ class NodeIndex:
         return web.json_response([self._json.token(token) for token in known])
 
     async def balance(self, request: web.Request) -> web.Response:
-        """What an address holds on the chain, and apart from it what waiting transactions would bring."""
+        """Sums up the boxes of an address on the chain, and apart from them those that wait."""
         tree = await self._address(request)
         ids = self._ledger.unspent.page(By.TREE, tree, 0, self._ledger.unspent.count(By.TREE, tree), descending=False)
         views = [self._ledger.boxes[box_id].view for box_id in ids]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
@@ -11,6 +10,7 @@ from aihd.devnet.chain import Chain
 from aihd.devnet.history import History
 from aihd.devnet.ledger import ChainBox, ChainTx, Ledger, Token
 from aihd.devnet.views import BoxView, TxView
+from aihd.devnet.wire import spending_proofs
 from aihd.protocol.trees import address_of
 
 
@@ -42,7 +42,14 @@ class NodeJson:
 
     def transaction(self, view: TxView) -> JsonObject:
         """A transaction as in a block."""
-        return {**json.loads(view.tx.json()), "size": view.size}
+        spent = zip(view.inputs, spending_proofs(view), strict=True)
+        return {
+            "id": view.tx_id,
+            "inputs": [{"boxId": box_id, "spendingProof": proof} for box_id, proof in spent],
+            "dataInputs": [{"boxId": box_id} for box_id in view.data_inputs],
+            "outputs": list(map(self.box, view.outputs)),
+            "size": view.size,
+        }
 
     def pool_transaction(self, view: TxView) -> JsonObject:
         """A waiting transaction: its inputs carry the boxes that they spend, where these are still there."""
@@ -164,5 +171,4 @@ def ad_proofs(block: Block) -> JsonObject:
 
 
 def _proof(box_id: str, spender: TxView) -> JsonObject:
-    proof: JsonObject = json.loads(spender.tx.inputs[spender.inputs.index(box_id)].spending_proof.json())
-    return proof
+    return spending_proofs(spender)[spender.inputs.index(box_id)]

@@ -171,7 +171,7 @@ class NodePool:
         return any(box.tree == tree for box in (*view.outputs, *spent))
 
     async def pool_has(self, request: web.Request) -> web.Response:
-        """Whether a transaction waits."""
+        """Says by its status if a transaction waits."""
         return web.Response(status=200 if id_of(request) in self._chain.pool else 404)
 
     async def pool_transaction(self, request: web.Request) -> web.Response:

@@ -84,7 +84,7 @@ class NodeUtils:
         return web.json_response({"bytes": (b"\x0e" + vlq(len(tree)) + tree).hex()})
 
     async def address_validity(self, request: web.Request) -> web.Response:
-        """Whether an address is one of this network."""
+        """Says if an address is one of this network."""
         address = request.match_info.get("address") or await text_entity(request)
         try:
             decoded_tree(address, self._network)
@@ -103,7 +103,7 @@ class NodeUtils:
         return web.json_response({"address": address})
 
     async def address_to_raw(self, request: web.Request) -> web.Response:
-        """What an address holds: a public key, the hash of a script or a tree."""
+        """Gives what an address holds: a public key, the hash of a script or a tree."""
         address = request.match_info["address"]
         self._tree(address)
         return web.json_response({"raw": content_of(address).hex()})
@@ -141,7 +141,7 @@ class NodeUtils:
     # -- emission and proofs ------------------------------------------------------------------------------------
 
     async def emission(self, request: web.Request) -> web.Response:
-        """What the main net's rules emit at a height; the devnet itself emits nothing."""
+        """Gives what the main net's rules emit at a height; the devnet itself emits nothing."""
         return web.json_response(emission_at(height(request, "height")))
 
     async def popow_header(self, request: web.Request) -> web.Response:

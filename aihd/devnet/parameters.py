@@ -1,4 +1,4 @@
-"""What a network votes on, and what its nodes' operators set: the numbers that a node of the main net shows in 2026."""
+"""The numbers that a network votes on and that operators set, as a node of the main net shows them in 2026."""
 
 from __future__ import annotations
 

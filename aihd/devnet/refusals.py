@@ -1,4 +1,4 @@
-"""Why a node refuses a transaction before any script runs, in its order and its words (those of version 6.0.4).
+"""Refuses transactions as a node does before any script runs, in its order and its words (those of version 6.0.4).
 
 Independent of `aihd.protocol.rules`, by which the daemon looks at its own transactions: what one of them gets wrong the other shows.
 """
@@ -26,7 +26,7 @@ SCRIPTS: Final = "Scripts of all transaction inputs should pass verification."
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a transaction is held against: the boxes it names, in its order (None: not there), and the block it would stand in."""
+    """The boxes that a transaction names, in its order (None: not there), and the block it would stand in."""
 
     boxes: Sequence[BoxView | None]
     data_boxes: Sequence[BoxView | None]
@@ -85,7 +85,7 @@ def _initial_cost(view: TxView, parameters: Mapping[str, Any]) -> int:
 
 
 def _parts(view: TxView) -> Iterator[str]:
-    """What can be said of a transaction alone."""
+    """Looks at a transaction alone."""
     tx_id, values = view.tx_id, [made.value for made in view.outputs]
     if not view.inputs:
         yield f"A transaction should have at least one input. Tx {tx_id} has no inputs"

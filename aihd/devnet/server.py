@@ -16,7 +16,7 @@ from ergo_lib_python.chain import NetworkPrefix
 
 from aihd.chain.appkit import Appkit
 from aihd.devnet.account import Account
-from aihd.devnet.chain import Chain
+from aihd.devnet.chain import SELF_MINED, Chain
 from aihd.devnet.control_api import ControlApi
 from aihd.devnet.explorer_api import explorer_app
 from aihd.devnet.faults import REAL, Faults
@@ -65,7 +65,7 @@ class Devnet:
         node_network: str | None = None,
         rest_api_url: str | None = None,
         block_version: BlockVersion = 4,
-        self_mined: float = 0.0,
+        self_mined: float = SELF_MINED,
         headers_ahead: int = 0,
         memory: int = MEMORY_BLOCKS,
         jvm: bool = False,

@@ -4,13 +4,15 @@ a node reads, and judges afterwards.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aihd.devnet.blocks import blake2b
+from aihd.devnet.blocks import JsonObject, blake2b
 from aihd.devnet.views import BoxView, TxView
 from aihd.protocol.trees import FEE_TREE
 
+_ID_BYTES = 32
 Tokens = tuple[tuple[str, int], ...]
 
 
@@ -47,6 +49,39 @@ def transaction_view(inputs: Sequence[Spent], data_inputs: Sequence[str], output
         outputs=tuple(_box(made, tx_id, index) for index, made in enumerate(outputs)),
         fee=sum(made.value for made in outputs if made.tree == FEE_TREE),
     )
+
+
+def plain_inputs(raw: bytes) -> tuple[list[Spent], bytes] | None:
+    """The inputs of a transaction and the bytes that its proofs sign; None where an input has context variables, whose length only
+    a reader of constants knows.
+    """
+    count, place = _number(raw, 0)
+    inputs = []
+    for _ in range(count):
+        box_id, (size, start) = raw[place : place + _ID_BYTES].hex(), _number(raw, place + _ID_BYTES)
+        inputs.append(Spent(box_id, raw[start : start + size]))
+        place = start + size + 1
+        if raw[place - 1]:
+            return None
+    unsigned = b"".join(_input(Spent(each.box_id, b"")) for each in inputs)
+    return inputs, vlq(count) + unsigned + raw[place:]
+
+
+def spending_proofs(view: TxView) -> list[JsonObject]:
+    """Proof and context variables of each input, in a node's JSON."""
+    plain = plain_inputs(view.raw)
+    if plain is None:
+        return [json.loads(spent.spending_proof.json()) for spent in view.tx.inputs]
+    return [{"proofBytes": spent.proof.hex(), "extension": {}} for spent in plain[0]]
+
+
+def _number(raw: bytes, place: int) -> tuple[int, int]:
+    """A number of `vlq`, and the place after it."""
+    value = shift = 0
+    while raw[place] & 0x80:
+        value |= (raw[place] & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+    return value | raw[place] << shift, place + 1
 
 
 def vlq(number: int) -> bytes:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import tempfile
 from collections.abc import AsyncIterator, Set
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from aihd.errors import InvariantError, UsageError
 from aihd.execution.errors import TooLarge
-from aihd.execution.files import sweep, sync_folder
+from aihd.execution.files import new_file, on_disk, private_folder, sweep, sync_folder
 
 DIGEST_BYTES = 32
 
@@ -38,12 +37,13 @@ class Sink:
         return self._size
 
     def write(self, chunk: bytes) -> None:
-        """Append; TooLarge when the file would pass its limit."""
+        """Append; TooLarge when the file would pass its limit, DiskError when the disk takes no more."""
         self._size += len(chunk)
         if self._size > self._limit:
             raise TooLarge(f"content of more than {self._limit} bytes")
         self._hash.update(chunk)
-        self._file.write(chunk)
+        with on_disk("output"):
+            self._file.write(chunk)
 
     async def commit(self) -> tuple[bytes, int]:
         """Keep the file: (digest, size in bytes). On return it is safe on the disk; nothing can be written after."""
@@ -54,28 +54,30 @@ class Sink:
         return digest, self._size
 
     def _keep(self, target: Path) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        Path(self._file.name).replace(target)
-        sync_folder(target.parent)
+        with on_disk("output"):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            Path(self._file.name).replace(target)
+            sync_folder(target.parent)
 
 
 class ContentStore:
     """A folder of files named by their digest in hex. One process may hold it at a time: opening clears leftovers."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        self._partial = root / "partial"
-        self._partial.mkdir(parents=True, exist_ok=True)
+        self._root = private_folder(root)
+        self._partial = private_folder(root / "partial")
         for left in self._partial.iterdir():
-            left.unlink()
+            with suppress(OSError):
+                left.unlink()
 
     @asynccontextmanager
     async def receive(self, limit_bytes: int) -> AsyncIterator[Sink]:
         """A sink for one file of at most `limit_bytes`; without a `commit` nothing stays."""
         # Not deleted by its handle: a commit has moved it away.
-        file = tempfile.NamedTemporaryFile(dir=self._partial, delete=False)  # noqa: SIM115 - closed by _clear
+        with on_disk("output"):
+            file = new_file(self._partial)
         try:
             yield Sink(self, file, limit_bytes)
         finally:
@@ -106,5 +108,7 @@ class ContentStore:
 
 
 def _clear(file: IO[bytes]) -> None:
-    file.close()
-    Path(file.name).unlink(missing_ok=True)
+    with suppress(OSError):  # what a full disk did not take is thrown away all the same
+        file.close()
+    with suppress(OSError):
+        Path(file.name).unlink(missing_ok=True)

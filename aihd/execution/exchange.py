@@ -4,64 +4,51 @@ Only the client of a task can make an upload, for it is signed with the client's
 commitment in the task box; only the client can read the output, for it is sealed for that key. Routes:
 
     PUT /aih/1/tasks/{task id}/input            salt ‖ envelope, sealed for the node; AIH-Signature: hex
-    GET /aih/1/tasks/{task id}                  state, output hash, receipt CID
+    GET /aih/1/tasks/{task id}                  state, code of a failure, output hash, receipt CID; a note, sealed for the client
     GET /aih/1/outputs/{sha3-256}?task={id}     the output, sealed for the client; range requests served
     GET /aih/1/receipts/{CID}                   the full receipt
 
-Without the node's `Keys` nothing is signed or sealed: uploads and outputs are plain, for whoever knows their hashes.
+It runs in a process of its own (aihd/execution/exchange_process.py), holds no key, and asks the daemon by a `Clerk`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiohttp import web
 
-from aihd.core.task import Stage, State, Task
 from aihd.errors import AihdError, UsageError, one_line
 from aihd.execution import seal
 from aihd.execution.auth import SIGNATURE_HEADER, signed, upload_message
-from aihd.execution.content import ContentStore
-from aihd.execution.inputs import InputStore
-from aihd.execution.seal import Agree, Sealer, SealError
+from aihd.execution.cards import Card, Clerk, RefusedError
+from aihd.execution.inbox import Inbox
+from aihd.execution.seal import Sealer, SealError
 from aihd.execution.sealed_file import give_sealed
+from aihd.ops.listener import Listener
 
 PREFIX: Final = "/aih/1"
-CHUNK: Final = 1 << 18
-MAX_UPLOADS: Final = 8  # at the same time, for one task
+PIECE: Final = 1 << 16
+MAX_RECEIPT: Final = 1 << 16
 
 
-class TaskBook(Protocol):
-    """Where tasks are looked up."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folders:
+    """Where outputs lie under their hash, and receipts under their CID."""
 
-    def find(self, task_id: bytes) -> Task | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The node's key as the door needs it: its public half (33 bytes), `agree` with the secret one, and the chain's genesis id."""
-
-    public_key: bytes
-    agree: Agree
-    genesis_id: bytes
+    content: Path
+    receipts: Path
 
 
 def exchange_app(
-    book: TaskBook,
-    inputs: InputStore,
-    content: ContentStore,
-    receipts: Path,
-    on_input: Callable[[bytes], None],
-    keys: Keys | None = None,
+    clerk: Clerk, inbox: Inbox, folders: Folders, genesis_id: bytes, listener: Listener
 ) -> web.Application:
-    """The application; `on_input` is called with the task id once an input is stored and matches."""
-    door = _Door(book, inputs, content, receipts, on_input, keys)
-    app = web.Application(client_max_size=0, middlewares=[_errors_as_json])
-    app.router.add_put(f"{PREFIX}/tasks/{{id}}/input", door.take_input)
+    """The application, to be served by `listener`."""
+    door = _Door(clerk, inbox, folders, genesis_id, listener)
+    app = web.Application(client_max_size=0, middlewares=[listener.middleware(), _errors_as_json])
+    app.router.add_put(f"{PREFIX}/tasks/{{id}}/input", door.take_input, expect_handler=door.expect)
     app.router.add_get(f"{PREFIX}/tasks/{{id}}", door.show_task)
     app.router.add_get(f"{PREFIX}/outputs/{{digest}}", door.give_output)
     app.router.add_get(f"{PREFIX}/receipts/{{cid}}", door.give_receipt)
@@ -69,116 +56,102 @@ def exchange_app(
 
 
 class _Door:
-    def __init__(
-        self,
-        book: TaskBook,
-        inputs: InputStore,
-        content: ContentStore,
-        receipts: Path,
-        on_input: Callable[[bytes], None],
-        keys: Keys | None,
-    ) -> None:
-        self._book = book
-        self._inputs = inputs
-        self._content = content
-        self._receipts = receipts
-        self._on_input = on_input
-        self._keys = keys
-        self._receiving: Counter[bytes] = Counter()
+    def __init__(self, clerk: Clerk, inbox: Inbox, folders: Folders, genesis_id: bytes, listener: Listener) -> None:
+        self._clerk = clerk
+        self._inbox = inbox
+        self._folders = folders
+        self._genesis_id = genesis_id
+        self._listener = listener
+
+    async def expect(self, request: web.Request) -> web.StreamResponse | None:
+        """Who asks before he sends is told to go on once his upload may come, or why it may not."""
+
+        try:
+            self._check_client(self._card(request), request)
+        except AihdError as error:
+            return _refusal(error)
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer itself has not begun
+        return None
 
     async def take_input(self, request: web.Request) -> web.Response:
-        task = self._task(request)
-        self._check_client(task, request)
-        fresh = self._inputs.get(task.id) is None
-        if fresh:
-            await self._receive(task, request)
-            task = self._task(request)  # its time may have run out on the way
-        if task.state is State.AWAITING_INPUT:
-            # Also when it lay there already: a crash may have come between the disk and the journal.
-            self._on_input(task.id)
-        elif task.stage is Stage.BROKEN:
-            raise _takes_none(task)
+        card = self._card(request)
+        self._check_client(card, request)
+        if card.has_input:
+            return web.json_response({"stored": True})
+        if not card.takes_input:
+            raise RefusedError(409, f"the task is {card.state}, it takes no input now")
+        peer = self._listener.peer_of(request)
+        peer.trusted = True
+        async with self._inbox.receive(card.id, card.commitment, self._plain(card, request)) as name:
+            with peer.ours():
+                fresh = await self._clerk.take(card.id, name)
         return web.json_response({"stored": True}, status=201 if fresh else 200)
 
-    async def _receive(self, task: Task, request: web.Request) -> None:
-        """Uploads race: one that dribbles, or replays the client's signature, must not keep the client's out."""
-        if task.state is not State.AWAITING_INPUT:
-            raise _takes_none(task)
-        if self._receiving[task.id] >= MAX_UPLOADS:
-            raise web.HTTPConflict(text=f"{MAX_UPLOADS} other uploads for this task are under way")
-        self._receiving[task.id] += 1
+    async def _plain(self, card: Card, request: web.Request) -> AsyncIterator[bytes]:
+        async def key_of(ephemeral: bytes) -> bytes:
+            with self._listener.peer_of(request).ours():
+                return await self._clerk.input_key(card.id, ephemeral)
+
         try:
-            await self._inputs.receive(task.id, task.input_commitment, self._plain(task, request))
+            async for plain in seal.open_with(key_of, request.content.iter_chunked(PIECE)):
+                yield plain
         except SealError as error:
-            raise UsageError(one_line(error)) from None
-        finally:
-            self._receiving[task.id] -= 1
-            self._receiving += Counter()  # forgets those at zero
+            raise RefusedError(400, one_line(error)) from None
 
-    def _plain(self, task: Task, request: web.Request) -> AsyncIterable[bytes]:
-        pieces = request.content.iter_chunked(CHUNK)
-        if self._keys is None:
-            return pieces
-        return seal.unseal(self._keys.agree, self._keys.public_key, seal.input_context(task.id), pieces)
-
-    def _check_client(self, task: Task, request: web.Request) -> None:
+    def _check_client(self, card: Card, request: web.Request) -> None:
         """Before a byte of the body is read, and of what strangers send none is."""
-        if self._keys is None:
-            return
-        if request.content_type != seal.CONTENT_TYPE:
-            raise web.HTTPUnsupportedMediaType(text=f"an upload has to be sealed: {seal.CONTENT_TYPE}")
+        if request.content_type != seal.CONTENT_TYPE or "Content-Encoding" in request.headers:
+            raise RefusedError(415, f"an upload has to be sealed, and nothing else: {seal.CONTENT_TYPE}")
+        if (request.content_length or 0) > seal.sealed_size(self._inbox.limit):
+            raise RefusedError(413, f"input: it is larger than the {self._inbox.limit} bytes that this node takes")
         try:
             signature = bytes.fromhex(request.headers.get(SIGNATURE_HEADER, ""))
         except ValueError:
             signature = b""
-        if not signed(task.client, upload_message(self._keys.genesis_id, task.id), signature):
-            raise web.HTTPForbidden(text=f"{SIGNATURE_HEADER} has to be the task's client's signature over this upload")
+        if not signed(card.client, upload_message(self._genesis_id, card.id), signature):
+            raise RefusedError(403, f"{SIGNATURE_HEADER} has to be the task's client's signature over this upload")
 
     async def show_task(self, request: web.Request) -> web.Response:
-        task = self._task(request)
+        card = self._card(request)
         answer: dict[str, Any] = {
-            "id": task.id.hex(),
-            "state": str(task.state),
-            "output_hash": task.output_hash.hex() if task.output_hash else None,
-            "receipt_cid": task.receipt_cid.hex() if task.receipt_cid else None,
-            "note": task.note,
+            "id": card.id.hex(),
+            "state": card.state,
+            "code": card.code,
+            "output_hash": card.output_hash.hex() or None,
+            "receipt_cid": card.receipt_cid.hex() or None,
+            "note": card.note.hex() or None,
         }
         return web.json_response(answer)
 
     async def give_output(self, request: web.Request) -> web.StreamResponse:
         digest = _hex(request.match_info["digest"], 32, "output hash")
-        path = self._content.path(digest)
-        task = self._reader(digest, request) if self._keys is not None else None
+        card = self._clerk.card(_hex(request.query.get("task", ""), 32, "task"))
+        if card is not None and not card.output_hash:
+            raise RefusedError(409, "not yet: an output is given out once its release cannot be lost any more")
+        # Two tasks may have the same output and not the same client.
+        if card is None or card.output_hash != digest:
+            raise RefusedError(404, "this node gives out no output with this hash for this task")
+        peer = self._listener.peer_of(request)
+        with peer.ours():
+            key = await self._clerk.output_key(card.id, digest)
+        path = self._folders.content / digest.hex()
         if not path.is_file():
-            raise web.HTTPNotFound(text="no output with this hash is kept here")
-        if self._keys is not None and task is not None:
-            context = seal.output_context(task.id, digest)
-            key = seal.derived_key(self._keys.public_key, self._keys.agree, task.client, context)
-            return await give_sealed(request, path, Sealer(task.client, context, key))
-        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
-
-    def _reader(self, digest: bytes, request: web.Request) -> Task:
-        """The task whose client the output is sealed for: two tasks may have the same output and not the same client."""
-        task = self._book.find(_hex(request.query.get("task", ""), 32, "task"))
-        if task is None or task.output_hash != digest:
-            raise web.HTTPNotFound(text="this node works on no task with this id and output")
-        return task
+            raise RefusedError(404, "no output with this hash is kept here")
+        return await give_sealed(request, path, Sealer(key), peer)
 
     async def give_receipt(self, request: web.Request) -> web.StreamResponse:
-        path = self._receipts / _hex(request.match_info["cid"], 38, "receipt CID").hex()
+        path = self._folders.receipts / _hex(request.match_info["cid"], 38, "receipt CID").hex()
         if not path.is_file():
-            raise web.HTTPNotFound(text="no receipt with this CID is kept here")
-        return web.FileResponse(path, headers={"Content-Type": "application/json"})
+            raise RefusedError(404, "no receipt with this CID is kept here")
+        with path.open("rb") as file:
+            return web.Response(body=file.read(MAX_RECEIPT), content_type="application/json")
 
-    def _task(self, request: web.Request) -> Task:
-        task = self._book.find(_hex(request.match_info["id"], 32, "task id"))
-        if task is None:
-            raise web.HTTPNotFound(text="this node does not work on a task with this id")
-        return task
-
-
-def _takes_none(task: Task) -> web.HTTPConflict:
-    return web.HTTPConflict(text=f"the task is {task.state}, it takes no input now")
+    def _card(self, request: web.Request) -> Card:
+        card = self._clerk.card(_hex(request.match_info["id"], 32, "task id"))
+        if card is None:
+            raise RefusedError(404, "this node does not work on a task with this id")
+        return card
 
 
 def _hex(text: str, size: int, name: str) -> bytes:
@@ -191,14 +164,17 @@ def _hex(text: str, size: int, name: str) -> bytes:
     return value
 
 
+def _refusal(error: AihdError) -> web.Response:
+    status = error.status if isinstance(error, RefusedError) else 400 if isinstance(error, UsageError) else 503
+    return web.json_response({"error": one_line(error)}, status=status)
+
+
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Callable[[web.Request], Any]) -> web.StreamResponse:
     try:
         response: web.StreamResponse = await handler(request)
-    except UsageError as error:
-        return web.json_response({"error": one_line(error)}, status=400)
     except AihdError as error:
-        return web.json_response({"error": one_line(error)}, status=503)
+        return _refusal(error)
     except web.HTTPException as error:
         extra = {name: error.headers[name] for name in ("Allow", "Content-Range") if name in error.headers}
         return web.json_response({"error": error.text or error.reason}, status=error.status, headers=extra)

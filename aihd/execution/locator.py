@@ -25,7 +25,10 @@ from aihd.errors import TemporaryError, UsageError, one_line
 from aihd.execution.inputs import DATA_LOCATOR, InputStore, StoredInput
 
 PIECE: Final = 1 << 18
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+# Networks whose addresses hold one of IPv4 at their end, to which they lead: translated (RFC 6052, RFC 8215, RFC 2765) and compatible.
+_HOLDERS: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
+# Not of the open internet, whatever the library of some version of Python says: local NAT64, and site-local.
+_CLOSED: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b:1::/48", "fec0::/10", "::/128", "::1/128")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ class Fetcher:
             )
         if not url.host or url.user is not None or url.password is not None:
             return "it has to name a host, and no user"
-        return None if self.devnet else _refused_address(url.host)
+        return None if self.devnet else refused_address(url.host)
 
     async def obtain(self, store: InputStore, task_id: bytes, commitment: bytes, locator: str) -> StoredInput:
         """The input of a task, fetched and kept if it is not there yet.
@@ -109,7 +112,7 @@ class PublicResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         found = await self._system.resolve(host, port, family)
         for address in found:
-            reason = _refused_address(address["host"])
+            reason = refused_address(address["host"])
             if reason is not None:
                 raise UsageError(f"locator on {host[:60]!r}: {reason}")
         return found
@@ -121,18 +124,20 @@ class PublicResolver(AbstractResolver):
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Whether an address is one of the open internet, and leads to no private one by way of a translation."""
     if isinstance(address, ipaddress.IPv6Address):
+        if any(address in network for network in _CLOSED):
+            return False
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo and address.teredo[1])
         if inner:
             return is_public(inner)
-        if address in _NAT64:
+        if any(address in network for network in _HOLDERS):
             return is_public(ipaddress.IPv4Address(address.packed[-4:]))
     return address.is_global and not address.is_multicast
 
 
-def _refused_address(host: str) -> str | None:
-    """For a literal address; names are looked at when they are resolved."""
+def refused_address(host: str) -> str | None:
+    """Why a literal address may not be asked; names are looked at when they are resolved."""
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return None
     return None if is_public(address) else f"{address} is not a public address"

@@ -31,4 +31,8 @@ def sweep(
     kept as long as one of them needs it. Blocks: to be called in a thread."""
     needed = [task for task in tasks if not expired(task, height)]
     outputs = {task.output_hash for task in needed if task.output_hash is not None}
-    return content.sweep(outputs, grace), inputs.sweep({task.id for task in needed}, grace)
+    try:
+        gone = content.sweep(outputs, grace)
+    finally:  # what cannot be deleted here keeps nothing there
+        others = inputs.sweep({task.id for task in needed}, grace)
+    return gone, others

@@ -12,7 +12,8 @@ It hides and protects the bytes. It does not say who sealed them, and it does no
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -55,18 +56,48 @@ def output_context(task_id: bytes, output_hash: bytes) -> bytes:
     return b"aih:output:" + task_id + output_hash
 
 
+def note_context(task_id: bytes) -> bytes:
+    """Of what a node says to a client about a task."""
+    return b"aih:note:" + task_id
+
+
+@dataclass(frozen=True, slots=True)
+class SealKey:
+    """What seals one file for one reader: the public ephemeral key (33 bytes) and the key of the chunks (32 bytes).
+
+    It opens nothing else, so who has it can be trusted less than who holds the key that it was made with.
+    """
+
+    ephemeral: bytes
+    chunks: bytes
+
+
+def seal_key(reader: bytes, context: bytes, ephemeral: ec.EllipticCurvePrivateKey) -> SealKey:
+    """`reader` is a compressed key (33 bytes). An ephemeral key may seal one file only: nonces repeat otherwise."""
+    public = _compressed(ephemeral.public_key())
+    return SealKey(public, _derived(ephemeral.exchange(ec.ECDH(), _point(reader)), public, reader, context))
+
+
+def chunk_key(agree: Agree, public_key: bytes, context: bytes, ephemeral: bytes) -> bytes:
+    """The key of the chunks (32 bytes) that somebody sealed for `public_key`; SealError when `ephemeral` is no key."""
+    _point(ephemeral)  # before the secret key touches it
+    return _derived(agree(ephemeral), ephemeral, public_key, context)
+
+
 class Sealer:
     """Seals one file for one reader; any chunk of it, in any order."""
 
-    def __init__(self, reader: bytes, context: bytes, ephemeral: ec.EllipticCurvePrivateKey) -> None:
-        """`reader` is a compressed key (33 bytes). An ephemeral key may seal one file only: nonces repeat otherwise."""
-        public = _compressed(ephemeral.public_key())
-        self.header = MAGIC + public
-        self._cipher = _cipher(ephemeral.exchange(ec.ECDH(), _point(reader)), public, reader, context)
+    def __init__(self, key: SealKey) -> None:
+        self.header = MAGIC + key.ephemeral
+        self._cipher = ChaCha20Poly1305(key.chunks)
 
     def chunk(self, number: int, plain: bytes, *, last: bool) -> bytes:
         """Chunk `number` (from 0) sealed; all but the last are of CHUNK bytes."""
         return self._cipher.encrypt(_nonce(number, last), plain, None)
+
+    def small(self, plain: bytes) -> bytes:
+        """A whole file of at most CHUNK bytes, sealed."""
+        return self.header + self.chunk(0, plain, last=True)
 
 
 def fresh_key() -> ec.EllipticCurvePrivateKey:
@@ -94,7 +125,7 @@ def chunks_of(size: int) -> int:
 
 async def seal(reader: bytes, context: bytes, pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """The pieces, sealed for `reader` with a fresh ephemeral key; SealError when `reader` is no key."""
-    sealer = Sealer(reader, context, fresh_key())
+    sealer = Sealer(seal_key(reader, context, fresh_key()))
     yield sealer.header
     number = 0
     async for plain, last in _cut(pieces, CHUNK):
@@ -107,12 +138,24 @@ async def unseal(agree: Agree, public_key: bytes, context: bytes, pieces: AsyncI
 
     SealError at the first chunk that is wrong, and at the end when the end is missing: only what is read to its end is whole.
     """
+
+    async def key_of(ephemeral: bytes) -> bytes:
+        return chunk_key(agree, public_key, context, ephemeral)
+
+    async for plain in open_with(key_of, pieces):
+        yield plain
+
+
+async def open_with(key_of: Callable[[bytes], Awaitable[bytes]], pieces: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """As `unseal`, where somebody else holds the secret key: `key_of` is asked once for the key of the chunks to an ephemeral key."""
     source, head = aiter(pieces), b""
     async for piece in source:
         head += piece
         if len(head) >= HEADER_SIZE:
             break
-    cipher = _opened(agree, public_key, context, head[:HEADER_SIZE])
+    if len(head) < HEADER_SIZE or not head.startswith(MAGIC):
+        raise SealError(f"sealed: it begins with {head[:5].hex() or 'nothing'}, expected {MAGIC.hex()} and a key")
+    cipher = ChaCha20Poly1305(await key_of(head[len(MAGIC) : HEADER_SIZE]))
     number = 0
     async for sealed, last in _cut(_then(head[HEADER_SIZE:], source), SEALED_CHUNK):
         try:
@@ -125,17 +168,8 @@ async def unseal(agree: Agree, public_key: bytes, context: bytes, pieces: AsyncI
         number += 1
 
 
-def _opened(agree: Agree, public_key: bytes, context: bytes, header: bytes) -> ChaCha20Poly1305:
-    if len(header) < HEADER_SIZE or not header.startswith(MAGIC):
-        raise SealError(f"sealed: it begins with {header[:5].hex() or 'nothing'}, expected {MAGIC.hex()} and a key")
-    ephemeral = header[len(MAGIC) :]
-    _point(ephemeral)  # before the secret key touches it
-    return _cipher(agree(ephemeral), ephemeral, public_key, context)
-
-
-def _cipher(secret: bytes, ephemeral: bytes, reader: bytes, context: bytes) -> ChaCha20Poly1305:
-    kdf = HKDF(SHA256(), length=32, salt=None, info=b"aih:seal:1" + ephemeral + reader + context)
-    return ChaCha20Poly1305(kdf.derive(secret))
+def _derived(secret: bytes, ephemeral: bytes, reader: bytes, context: bytes) -> bytes:
+    return HKDF(SHA256(), length=32, salt=None, info=b"aih:seal:1" + ephemeral + reader + context).derive(secret)
 
 
 def _nonce(number: int, last: bool) -> bytes:

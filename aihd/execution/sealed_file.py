@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from aiohttp import web
 
 from aihd.execution.seal import CHUNK, CONTENT_TYPE, HEADER_SIZE, SEALED_CHUNK, Sealer, chunks_of, sealed_size
+from aihd.ops.listener import Peer
 
-AT_ONCE: Final = 16  # chunks read and sealed in one turn of a thread: 1 MiB
+AT_ONCE: Final = (
+    4  # chunks read and sealed in one turn of a thread: 256 KiB, which a reader that does not read keeps occupied
+)
+PIECE: Final = 1 << 16  # bytes written at a time: the smallest progress that is seen
 
 
-async def give_sealed(request: web.Request, path: Path, sealer: Sealer) -> web.StreamResponse:
-    """Answer GET or HEAD: 200, 206 for one range that the file has, 416 for one that it has not."""
+async def give_sealed(request: web.Request, path: Path, sealer: Sealer, peer: Peer) -> web.StreamResponse:
+    """Answer GET or HEAD: 200, 206 for one range that the file has, 416 for one that it has not. `peer` is told what was taken."""
     size = path.stat().st_size
     total, etag = sealed_size(size), f'"{sealer.header[-32:].hex()}"'
     headers = {"Content-Type": CONTENT_TYPE, "Accept-Ranges": "bytes", "ETag": etag, "Cache-Control": "no-transform"}
@@ -37,10 +42,13 @@ async def give_sealed(request: web.Request, path: Path, sealer: Sealer) -> web.S
     response.content_length = end - start
     await response.prepare(request)
     if request.method != "HEAD":
-        with path.open("rb") as file:
-            async for piece in _pieces(file, size, sealer, start, end):
-                await response.write(piece)
-    await response.write_eof()
+        with path.open("rb") as file, suppress(ConnectionError):  # who goes away in the middle is no news
+            async for block in _pieces(file, size, sealer, start, end):
+                for at in range(0, len(block), PIECE):
+                    await response.write(block[at : at + PIECE])
+                    peer.moved(PIECE)
+    with suppress(ConnectionError):
+        await response.write_eof()
     return response
 
 

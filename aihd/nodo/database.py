@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import grp
 import os
+import random
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from aihd.errors import AihdError, DependencyError, TemporaryError, one_line
 BUSY_TIMEOUT = 30.0
 """Seconds to wait for nodo to end its own write."""
 
+_LOCKS = Path("/proc/locks")
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -38,12 +40,52 @@ def opened(path: Path, *, busy_timeout: float = BUSY_TIMEOUT) -> Iterator[sqlite
 
 
 @contextmanager
+def quiet_transaction(
+    connection: sqlite3.Connection, path: Path, patience: float, held: Callable[[float], object] | None = None
+) -> Iterator[None]:
+    """A short transaction in a moment when nobody else reads or writes, so that no statement of nodo's can fail because of it.
+
+    nodo has one connection for many threads. While a SELECT of one of them is open, a write of another that meets our lock fails at once,
+    instead of waiting; so ours is taken only when none is open, and then whoever comes waits, as SQLite makes a connection wait that holds
+    nothing. TemporaryError when there is no such moment within `patience` seconds. `held` is told for how many seconds nodo had to wait.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    end = time.monotonic() + patience
+    while True:
+        try:
+            if not _in_use(path):
+                connection.execute("BEGIN EXCLUSIVE")
+                break
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _BUSY:
+                raise
+        if time.monotonic() >= end:
+            raise TemporaryError(f"nodo's database {path} is busy: nodo was never done with it within {patience:g} s")
+        time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311 - jitter, not a secret
+    yield from _committed(connection, held)
+
+
+def _in_use(path: Path) -> bool:
+    """Whether another process holds a lock on a file, as far as the system shows it. Looking takes none itself."""
+    found = path.stat()
+    name = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    try:
+        return any(name in line.split() for line in _LOCKS.read_text().splitlines())
+    except OSError:
+        return False
+
+
+@contextmanager
 def transaction(connection: sqlite3.Connection, held: Callable[[float], object] | None = None) -> Iterator[None]:
     """All or nothing. The write lock is taken first, so that what is read inside is still true when it is written.
 
     `held` is told for how many seconds nodo could not write.
     """
     connection.execute("BEGIN IMMEDIATE")
+    yield from _committed(connection, held)
+
+
+def _committed(connection: sqlite3.Connection, held: Callable[[float], object] | None) -> Iterator[None]:
     since = time.perf_counter()
     try:
         yield

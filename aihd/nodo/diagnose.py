@@ -15,7 +15,7 @@ from typing import Final
 
 from aihd.core.policy import AMPLE_RUNS, Credit
 from aihd.errors import AihdError, one_line
-from aihd.nodo.database import columns, is_unmetered, join_group, opened, transaction, unwritable
+from aihd.nodo.database import columns, is_unmetered, join_group, opened, quiet_transaction, unwritable
 from aihd.nodo.discovery import Installation
 from aihd.nodo.gateway import (
     BrokenAnswer,
@@ -238,7 +238,7 @@ def _database(installation: Installation) -> Finding:
             if not columns(connection, "clients"):
                 sentence = f"{path} has none of nodo's tables; run `nodo migrate`, or set nodo.database"
                 return Finding(False, "database", sentence)
-            with transaction(connection):
+            with quiet_transaction(connection, path, BUSY):
                 # Begun for writing, a transaction on a file that may only be read is none yet: this shows it.
                 connection.execute("DELETE FROM clients WHERE 0")
     except AihdError as error:

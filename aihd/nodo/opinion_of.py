@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aihd.errors import UsageError
+from aihd.nodo.addresses import tree_of
 from aihd.nodo.database import opened, transaction
 
 PPB: Final = 10**9
@@ -40,7 +41,8 @@ CREATE TABLE IF NOT EXISTS scores (
 class ChainScore:
     """What the chain says of one key at a height: score from -10^9 to 10^9, confidence from 0 to 10^9 (parts per billion).
 
-    `key` is the Ergo address of the key, as nodo holds it in `contract_instance`, or a nodo peer id. UsageError outside the ranges.
+    `key` is the Ergo address of the key, in either form in which nodo holds it in `contract_instance`, or a nodo peer id. UsageError
+    outside the ranges.
     """
 
     key: str
@@ -60,8 +62,8 @@ def write_scores(path: Path, scores: Iterable[ChainScore]) -> None:
     with opened(path) as connection, transaction(connection):
         connection.execute(_TABLE)
         connection.execute("DELETE FROM scores")
-        rows = [(score.key, score.score_ppb, score.confidence_ppb, score.height) for score in scores]
-        connection.executemany("INSERT INTO scores VALUES (?, ?, ?, ?)", rows)
+        rows = [(tree_of(score.key), score.score_ppb, score.confidence_ppb, score.height) for score in scores]
+        connection.executemany("INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)", rows)
 
 
 def compute_reputation(peer: str, *, database: Path = DATABASE, scores: Path = SCORES) -> float:
@@ -94,14 +96,13 @@ def _local(database: Path, peer: str) -> tuple[int, int]:
 
 
 def _on_chain(database: Path, scores: Path, peer: str) -> tuple[float, float]:
-    """(score, confidence) as fractions; no confidence in what is not there."""
-    claimed = _read(
-        database,
-        "SELECT address FROM contract_instance WHERE address IN (SELECT address FROM contract_instance WHERE peer_id = ?)"
-        " GROUP BY address HAVING COUNT(DISTINCT peer_id) = 1",
-        (peer,),
-    )
-    keys = [peer, *(str(row[0]) for row in claimed)]
+    """(score, confidence) as fractions; no confidence in what is not there. An address and its tree are one key."""
+    claims: dict[str, set[str]] = {}
+    for address, claimer in _read(
+        database, "SELECT address, peer_id FROM contract_instance WHERE length(address) < 200", ()
+    ):
+        claims.setdefault(tree_of(str(address)), set()).add(str(claimer))
+    keys = [peer, *(tree for tree, claimers in claims.items() if claimers == {peer})]
     marks = ", ".join("?" * len(keys))
     rows = _read(
         scores,
@@ -111,7 +112,7 @@ def _on_chain(database: Path, scores: Path, peer: str) -> tuple[float, float]:
     return (rows[0][0] / PPB, rows[0][1] / PPB) if rows else (0.0, 0.0)
 
 
-def _read(path: Path, query: str, values: tuple[str, ...]) -> list[tuple[int, ...]]:
+def _read(path: Path, query: str, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
     """The rows, none when the file or a table is not there or cannot be read now."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as connection:

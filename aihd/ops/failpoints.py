@@ -1,4 +1,5 @@
 """Named points at which a crash test kills the daemon: at every journal boundary, before and after every call to the outside.
+Those of the disk can fail, too.
 
 They do nothing unless the environment names a log, which only tests/crash does: then each point that is reached is written there with how
 often it was ("submit claim: before#1"), and at the one that FAILPOINT_AT names the process kills itself as a power cut would.
@@ -14,6 +15,16 @@ from typing import Final
 
 LOG: Final = "FAILPOINT_LOG"
 AT: Final = "FAILPOINT_AT"
+
+
+errors: Final[dict[str, int]] = {}
+"""The number of the error by which a point of the disk fails; only tests put some in."""
+
+
+def fail(name: str) -> None:
+    """Raise the OSError that a test wants to see here."""
+    if errors and (number := errors.get(name)) is not None:
+        raise OSError(number, os.strerror(number))
 
 
 def _recorder(path: str, at: str) -> Callable[[str], None]:

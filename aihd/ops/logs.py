@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Literal, TextIO
 
@@ -16,10 +17,12 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from aihd.errors import one_line
+from aihd.text import plain
 
 TEXT_LIMIT = 1_000
 TRACE_LIMIT = 8_000
 MASK = "***"
+MAX_KINDS = 1024  # of records that are counted
 _SECRET = re.compile(r"mnemonic|passw|passphrase|secret|seed|api_?key|private_?key|authorization", re.IGNORECASE)
 
 
@@ -44,6 +47,7 @@ def setup_logging(
         shorten,
     ]
     handler = logging.StreamHandler(stream)
+    handler.addFilter(HoldBack())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -64,6 +68,46 @@ def setup_logging(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,  # a second set-up reaches the loggers that modules hold
     )
+
+
+class HoldBack(logging.Filter):
+    """Lets no more than `limit` records of a kind through in `seconds`; the next one that comes through says how many were held back.
+
+    A kind is a logger, a level, and the event or the text before it is filled in: what a stranger can make happen again and again.
+    """
+
+    def __init__(self, limit: int = 60, seconds: float = 60.0) -> None:
+        super().__init__()
+        self._limit = limit
+        self._seconds = seconds
+        self._seen: dict[tuple[str, int, str], list[float]] = {}  # since when, how many
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is shown."""
+        now, kind = time.monotonic(), _kind(record)
+        if len(self._seen) > MAX_KINDS:
+            self._seen.clear()
+        since, count = self._seen.get(kind, (now, 0))
+        held = 0.0
+        if now - since >= self._seconds:
+            since, count, held = now, 0, max(0.0, count - self._limit)
+        self._seen[kind] = [since, count + 1]
+        if held:
+            _add(record, "held_back", int(held))
+        return count < self._limit
+
+
+def _kind(record: logging.LogRecord) -> tuple[str, int, str]:
+    told = record.msg
+    text = f"{told.get('event')} {told.get('service', '')}" if isinstance(told, Mapping) else str(told)
+    return record.name, record.levelno, re.sub(r"[0-9]+", "0", text[:80])
+
+
+def _add(record: logging.LogRecord, name: str, value: int) -> None:
+    if isinstance(record.msg, Mapping):
+        record.msg = {**record.msg, name: value}
+    else:
+        setattr(record, name, value)
 
 
 def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -94,11 +138,11 @@ def _masked(key: object, value: Any) -> Any:
 
 def _short(key: str, value: Any) -> Any:
     if key in ("exception", "stack") and isinstance(value, str):
-        return value if len(value) <= TRACE_LIMIT else value[:TRACE_LIMIT] + "…"
+        return plain(value if len(value) <= TRACE_LIMIT else value[:TRACE_LIMIT] + "…", lines=True)
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(inner): _short("", item) for inner, item in value.items()}
+        return {plain(str(inner)): _short("", item) for inner, item in value.items()}
     if isinstance(value, list | tuple):
         return [_short("", item) for item in value]
     if isinstance(value, BaseException):

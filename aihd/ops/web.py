@@ -1,23 +1,25 @@
 """The page for operators: / for people, /healthz, /readyz, /status.json and /metrics.
 
-Promise: it only reads (GET and HEAD, nothing else is routed), and listens only where it was told.
+Promise: it only reads (GET and HEAD, nothing else is routed), listens only where it was told, and answers only who asks for it by a name
+that is an address, `localhost`, or allowed: a page in the operator's browser whose name leads here is another site's.
 """
 
 from __future__ import annotations
 
-import errno
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from aihd.errors import ConfigError, TemporaryError, one_line
+from aihd.ops.listener import Bounds, Listener, listen, served
+from aihd.text import plain_all
 
 Status = Mapping[str, Any]
 PAGE: Final = Path(__file__).with_name("dashboard.html")
@@ -42,12 +44,16 @@ def ops_app(
     ready: Callable[[], Health],
     status: Callable[[], Status | Awaitable[Status]],
     registry: CollectorRegistry,
+    hosts: Collection[str] = (),
 ) -> web.Application:
-    """The application; `healthy` and `ready` answer 200 or 503, `status` gives the JSON document of /status.json."""
+    """The application; `healthy` and `ready` answer 200 or 503, `status` gives the JSON document of /status.json.
+
+    `hosts` are the names besides addresses and `localhost` that a request may ask for.
+    """
 
     async def status_json(_request: web.Request) -> web.Response:
         document = status()
-        return web.json_response(await document if inspect.isawaitable(document) else document)
+        return web.json_response(plain_all(await document if inspect.isawaitable(document) else document))
 
     page = PAGE.read_text(encoding="utf-8")
 
@@ -57,7 +63,7 @@ def ops_app(
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    app = web.Application(middlewares=[_headers])
+    app = web.Application(middlewares=[_headers, _named(hosts)])
     app.router.add_get("/", dashboard)
     app.router.add_get("/healthz", _answer(healthy))
     app.router.add_get("/readyz", _answer(ready))
@@ -67,23 +73,18 @@ def ops_app(
 
 
 @asynccontextmanager
-async def serve(app: web.Application, host: str, port: int, key: str = "ops.listen") -> AsyncIterator[int]:
+async def serve(
+    app: web.Application, host: str, port: int, key: str = "ops.listen", bounds: Bounds | None = None
+) -> AsyncIterator[int]:
     """Serve `app` on the address while the block runs; gives the bound port (port 0 picks a free one).
 
-    `key` is the setting that named the address. TemporaryError when the port is in use, ConfigError when the address cannot
-    be listened on at all.
+    `key` is the setting that named the address, `bounds` what its users may take. TemporaryError when the port is in use, ConfigError
+    when the address cannot be listened on at all.
     """
-    # a watcher that reads slowly must not hold the daemon back when it stops
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise _refused(error, host, port, key) from error
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    sockets, listener = await listen(host, port, key), Listener(bounds or Bounds())
+    app.middlewares.insert(0, listener.middleware())
+    async with served(app, sockets, listener):
+        yield int(sockets[0].getsockname()[1])
 
 
 def _answer(question: Callable[[], Health]) -> Handler:
@@ -94,19 +95,37 @@ def _answer(question: Callable[[], Health]) -> Handler:
     return answer
 
 
+def _named(hosts: Collection[str]) -> Middleware:
+    allowed = {"localhost", *(host.lower() for host in hosts)}
+
+    @web.middleware
+    async def named(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host = _host(request.headers.get("Host", ""))
+        if host not in allowed and not _is_address(host):
+            raise web.HTTPMisdirectedRequest(text=f"ask by an address, or set ops.hosts to allow {host[:80]!r}\n")
+        return await handler(request)
+
+    return named
+
+
+def _host(text: str) -> str:
+    """The name in a Host header, without port."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0].lower().rstrip(".")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 @web.middleware
 async def _headers(request: web.Request, handler: Handler) -> web.StreamResponse:
     response = await handler(request)
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
-
-
-def _refused(error: OSError, host: str, port: int, key: str) -> TemporaryError | ConfigError:
-    if error.errno == errno.EADDRINUSE:
-        return TemporaryError(
-            f"port {port} of {host} is in use: stop the process that holds it, or set {key} to another port"
-        )
-    return ConfigError(
-        f"{key} = {host}:{port} cannot be listened on ({one_line(error)}): name an address of this machine"
-    )

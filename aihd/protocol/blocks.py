@@ -48,6 +48,12 @@ def transactions_of_json(raw: Any, head: Head, trees: Mapping[str, bytes]) -> tu
     return tuple(_mined(tx, tx_id, trees) for tx, tx_id in zip(transactions, ids, strict=True))
 
 
+def transaction_of_json(raw: Any, trees: Mapping[str, bytes]) -> Mined:
+    """A transaction of a node's JSON, with the outputs that stand under one of `trees` (by hex); errors as above, for it alone."""
+    tx = mapped(raw)
+    return _mined(tx, hexed(tx, "id", 32), trees)
+
+
 def merkle_root(leaves: Sequence[bytes]) -> bytes:
     """The root of a node's Merkle tree, in which what has no neighbour is hashed alone; 32 zero bytes for no leaves."""
     level = [blake2b256(b"\x00", leaf) for leaf in leaves] or [bytes(32)]

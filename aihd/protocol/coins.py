@@ -87,16 +87,17 @@ class Selection:
     crumbs: int = 0
 
 
-def select(demand: Demand, wallet: Iterable[ErgoBox]) -> Selection:
-    """The boxes of `wallet`, in its order, that meet a demand; none where the other inputs do.
+def select(demand: Demand, wallet: Iterable[ErgoBox], first: Iterable[ErgoBox] = ()) -> Selection:
+    """The boxes of `wallet`, in its order, that meet a demand; `first` in any case, none beside where the other inputs do.
 
     InsufficientFundsError names what is missing, or how much one transaction can move.
     """
     boxes = [box for box in spendable(wallet) if str(box.box_id) not in demand.spent]
-    found = _taken(demand, boxes)
+    forced = [box for box in first if str(box.box_id) not in demand.spent]
+    found = _taken(demand, boxes, forced)
     largest_first = sorted(boxes, key=lambda box: -box.value)
     if len(found.boxes) > MANY_BOXES:
-        found = min(found, _taken(demand, largest_first), key=lambda selection: len(selection.boxes))
+        found = min(found, _taken(demand, largest_first, forced), key=lambda selection: len(selection.boxes))
     if not _fits(demand, found):
         some = gathered(largest_first, demand)
         raise InsufficientFundsError(
@@ -144,9 +145,9 @@ def _fits(demand: Demand, chosen: Selection) -> bool:
     return size <= demand.room_bytes and cost <= demand.room_cost
 
 
-def _taken(demand: Demand, boxes: Sequence[ErgoBox]) -> Selection:
+def _taken(demand: Demand, boxes: Sequence[ErgoBox], forced: Sequence[ErgoBox]) -> Selection:
     pot = _Pot(demand)
-    for box in _holders(demand.tokens, boxes):
+    for box in {str(box.box_id): box for box in (*forced, *_holders(demand.tokens, boxes))}.values():
         pot.add(box)
     if (found := pot.selection(0)) is not None:
         return found

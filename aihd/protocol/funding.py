@@ -81,7 +81,8 @@ class Output:
 class Funds:
     """What may be spent: wallet boxes (in the order in which they should be used up), the tree that takes the change, the fee.
 
-    `per_byte` is the nanoERG that the chain asks for each byte of a box, `max_cost` what nodes take in one transaction.
+    `first` are those of the boxes that have to be spent. `per_byte` is the nanoERG that the chain asks for each byte of a box, `max_cost`
+    what nodes take in one transaction.
     """
 
     boxes: tuple[ErgoBox, ...]
@@ -89,6 +90,7 @@ class Funds:
     fee: int
     per_byte: int = MIN_VALUE_PER_BYTE
     max_cost: int = SMALLEST_MAX_COST
+    first: tuple[ErgoBox, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,12 @@ def balance(
     InsufficientFundsError names what is missing, or how much one transaction can move.
     """
     burning = _burning(burned, inputs, named)
-    chosen = select(demand_of(inputs, named, funds, burning), funds.boxes)
+    demand = demand_of(inputs, named, funds, burning)
+    # A token has the id of the box that a transaction spends first.
+    minter = () if inputs else tuple(box for box in funds.boxes if demand.tokens.get(bytes(box.box_id), 0) > 0)[:1]
+    if minter:
+        demand = demand_of((), named, funds, burning, minted=bytes(minter[0].box_id))
+    chosen = select(demand, funds.boxes, (*minter, *funds.first))
     every = (*inputs, *chosen.boxes)
     fee = funds.fee + chosen.crumbs
     change = (Output(part.value, funds.change, part.tokens) for part in chosen.change)
@@ -176,7 +183,7 @@ def to_put_together(funds: Funds, leave: int) -> list[list[ErgoBox]]:
 
 def put_together(boxes: Sequence[ErgoBox], funds: Funds, height: int) -> Plan:
     """Turn boxes of the wallet into as few as hold what is in them; InsufficientFundsError when they do not fit one transaction."""
-    return balance(TxKind.SEND, boxes, (), replace(funds, boxes=()), height, signer=None)
+    return balance(TxKind.SEND, boxes, (), replace(funds, boxes=(), first=()), height, signer=None)
 
 
 def _burning(burned: Tokens | Iterable[bytes], inputs: Iterable[ErgoBox], named: Iterable[Output]) -> dict[bytes, int]:
@@ -186,11 +193,14 @@ def _burning(burned: Tokens | Iterable[bytes], inputs: Iterable[ErgoBox], named:
     return {token: held[token] - carried[token] for token in burned if held[token] > carried[token]}
 
 
-def demand_of(inputs: Sequence[ErgoBox], named: Sequence[Output], funds: Funds, burning: Tokens) -> Demand:
-    """What is missing beside `inputs`, and the room that they and `named` outputs leave in a transaction."""
+def demand_of(
+    inputs: Sequence[ErgoBox], named: Sequence[Output], funds: Funds, burning: Tokens, minted: bytes = b""
+) -> Demand:
+    """What is missing beside `inputs` and a token that is made, and the room that they and `named` outputs leave in a transaction."""
     tokens = total_of(output.tokens for output in named) + Counter(burning)
     tokens.subtract(total_of(map(tokens_of, inputs)))
-    if inputs and tokens[minted := bytes(inputs[0].box_id)] > 0:  # an id that this transaction may make
+    minted = bytes(inputs[0].box_id) if inputs else minted
+    if tokens[minted] > 0:
         del tokens[minted]
     entries = sum(len(box.tokens) for box in inputs) + sum(len(output.tokens) for output in named)
     return Demand(

@@ -23,6 +23,7 @@ from aihd.protocol import codec
 from aihd.protocol.box import Box
 from aihd.protocol.boxes import On, registers, tokens_of
 from aihd.protocol.codec import Registers
+from aihd.protocol.coins import total_of
 from aihd.protocol.funding import Funds, InsufficientFundsError, Output, Plan, TxKind, balance
 from aihd.protocol.trees import script_of
 
@@ -184,9 +185,7 @@ def update(
         if (opinion.type_nft, opinion.subject) in fixed:
             raise UsageError(f"opinions: what is said of {opinion.subject.hex()} is locked")
     token, total = free[0].tokens[0][0], sum(on.tokens[0][1] for on in free)
-    extra: Counter[bytes] = Counter()
-    for on in free:
-        extra.update(dict(on.tokens[1:]))
+    extra = total_of(on.tokens[1:] for on in free)
     first, *others = _outputs(token, funds.change, pointer, opinions, total)
     # Whatever the boxes held may only move between them: nanoERG and other tokens end in the owner's box.
     surplus = sum(on.value for on in free) - sum(output.value for output in others)

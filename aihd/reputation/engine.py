@@ -24,11 +24,11 @@ FINAL_DEPTH: Final = 10  # blocks on top of a record before it counts
 class Subject:
     """One key in one role, and who rated it.
 
-    `plain` sums up the raters whose word depends on this party alone. Those `apart`, whose money may have come round or who burned some,
-    are weighed when somebody asks, for that depends on what else they did.
+    `plain` sums up the raters whose money is fresh for sure; the `circling`, whose money may not be, are weighed when somebody asks.
+    `trusts` holds by which trust a rater's burns are in `plain`, where that is not 0.
     """
 
-    __slots__ = ("apart", "changed", "clock", "key", "pairs", "plain", "role", "self_dealt")
+    __slots__ = ("changed", "circling", "clock", "key", "pairs", "plain", "role", "self_dealt", "trusts")
 
     def __init__(self, key: bytes, role: Role) -> None:
         self.key = key
@@ -38,9 +38,10 @@ class Subject:
         self.self_dealt = 0
         self.changed: set[bytes] = set()  # raters that are in neither until somebody asks
         self.plain: dict[int, Sums] = {}
-        self.apart: dict[bytes, tuple[int, Summary]] = {}  # with the trust that the summary was made by
+        self.circling: dict[bytes, Summary] = {}
+        self.trusts: dict[bytes, int] = {}
 
-    def summary(self, rater: bytes, trust: int = 0) -> Summary:
+    def summary(self, rater: bytes, trust: int) -> Summary:
         return self.pairs[rater].summary(self.role, self.clock, trust)
 
     def burned_by(self, rater: bytes) -> bool:
@@ -52,8 +53,9 @@ class Subject:
         if rater in self.changed:
             return
         self.changed.add(rater)
-        if self.apart.pop(rater, None) is None and rater in self.pairs:
-            old = self.summary(rater)
+        trust = self.trusts.pop(rater, 0)
+        if self.circling.pop(rater, None) is None and rater in self.pairs:
+            old = self.summary(rater, trust)
             sums = self.plain[old.bucket]
             sums.add(old, sign=-1)
             if not sums.pairs:
@@ -72,6 +74,7 @@ class Purse:
     let_go: int = 0
     burns: int = 0
     rated: set[Subject] = field(default_factory=set)
+    victims: set[Subject] = field(default_factory=set)  # of these, the nodes whose money it burned
 
     @property
     def circling(self) -> bool:
@@ -80,14 +83,20 @@ class Purse:
 
     @property
     def trust(self) -> int:
-        """Returns how far its burns are the exception, -1 to 1 in units of 10^-9; of a first burn nothing is known, and it is 0."""
-        return (self.let_go + 1 - self.burns) * ONE // (self.let_go + self.burns) if self.burns else 0
+        """Returns how far its burns are the exception, -1 to 1 in units of 10^-9; of a first burn nothing is known, and it is 0.
+
+        In sixteenths: who has burned often and long does not have to be weighed anew at each of his tasks.
+        """
+        if not self.burns:
+            return 0
+        return (self.let_go + 1 - self.burns) * _TRUST_STEPS // (self.let_go + self.burns) * (ONE // _TRUST_STEPS)
 
     @property
     def empty(self) -> bool:
         return not (self.earned or self.spent or self.let_go or self.burns or self.rated)
 
 
+_TRUST_STEPS: Final = 16
 _NOTHING: Final = Purse()
 _NO_SUMS: Final = Sums()
 
@@ -149,21 +158,13 @@ class Engine:
             return judge({})
         self._refresh(subject)
         buckets = dict(subject.plain)
-        for rater, summary in self._weighed(subject):
+        for rater, summary in subject.circling.items():
             fresh = self.fresh(subject, rater, summary)
             if fresh:
                 sums = replace(buckets.get(summary.bucket, _NO_SUMS))
                 sums.add(summary, fresh)
                 buckets[summary.bucket] = sums
         return judge(buckets)
-
-    def _weighed(self, subject: Subject) -> Iterator[tuple[bytes, Summary]]:
-        """The raters that stand apart, each by what it has burned and let go up to now."""
-        for rater, (trusted, _) in subject.apart.items():
-            now = self.trust(subject, rater)
-            if now != trusted:
-                subject.apart[rater] = (now, subject.summary(rater, now))
-            yield rater, subject.apart[rater][1]
 
     def trust(self, subject: Subject, rater: bytes) -> int:
         """Returns how far a rater's burns of this party count for more than bare marks, -1 to 1 in units of 10^-9."""
@@ -219,13 +220,16 @@ class Engine:
         purse = self._purses.get(name)
         if purse is None:
             purse = self._purses[name] = Purse()
-        circled = purse.circling
+        circled, trusted = purse.circling, purse.trust
         purse.earned += earned
         purse.spent += spent
         purse.let_go += let_go
         purse.burns += burns
         if purse.circling is not circled:
             for subject in purse.rated:
+                subject.withdraw(name)
+        elif purse.trust != trusted:
+            for subject in purse.victims:
                 subject.withdraw(name)
         if purse.empty:
             del self._purses[name]
@@ -247,6 +251,8 @@ class Engine:
             pair = subject.pairs[rater] = Pair()
             self._purses.setdefault(rater, Purse()).rated.add(subject)
         pair.append(record)
+        if subject.burned_by(rater):
+            self._purses[rater].victims.add(subject)
         subject.clock.tick(record.height)
 
     def _unrate(self, record: TaskRecord, role: Role) -> None:
@@ -265,6 +271,8 @@ class Engine:
         subject.withdraw(rater)
         pair = subject.pairs[rater]
         pair.pop()
+        if not subject.burned_by(rater):
+            self._purses[rater].victims.discard(subject)
         subject.clock.untick()
         if not pair.records:
             del subject.pairs[rater]
@@ -282,9 +290,11 @@ class Engine:
     def _sum(self, subject: Subject, rater: bytes) -> None:
         purse, trust = self._purses[rater], self.trust(subject, rater)
         summary = subject.summary(rater, trust)
-        if purse.circling or subject.burned_by(rater):
-            subject.apart[rater] = (trust, summary)
+        if purse.circling:
+            subject.circling[rater] = summary
         else:
+            if trust:
+                subject.trusts[rater] = trust
             subject.plain.setdefault(summary.bucket, Sums()).add(summary)
 
 

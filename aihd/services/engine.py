@@ -20,7 +20,7 @@ from aihd.chain.submitter import Submitter
 from aihd.chain.view import ChainView, Tip
 from aihd.core import policy
 from aihd.core.policy import Credit
-from aihd.core.task import Command, Limits, Task, decide
+from aihd.core.task import Command, Limits, Task, decide, may_be_served
 from aihd.errors import AihdError, one_line
 from aihd.execution.content import ContentStore
 from aihd.execution.inputs import InputStore
@@ -96,6 +96,7 @@ class Engine:
     fetcher: Fetcher = field(default_factory=Fetcher)
     pulse: Pulse = field(default_factory=Pulse)
     health: dict[str, str] = field(default_factory=dict)  # loops in trouble, with the reason
+    short: str = ""  # why the disk has no room for new work
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     sighted: list[Tip] = field(default_factory=list)  # the newest tip, once there is one
     waiting: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # open escrows passed over for now, by reason
@@ -105,9 +106,13 @@ class Engine:
     def tip(self) -> Tip:
         return self.sighted[-1]
 
+    def may_be_served(self, task: Task) -> bool:
+        """Whether a task's output may be handed out now."""
+        return bool(self.sighted) and may_be_served(task, self.tip.next_height, self.limits)
+
     def takes_nothing_new(self) -> bool:
-        """Whether no task is to be accepted or claimed now: we stop, or the operator said `aihd pause`."""
-        return self.stopping.is_set() or self.journal.paused() is not None
+        """Whether no task is to be accepted or claimed now: we stop, the disk is full, or the operator said `aihd pause`."""
+        return self.stopping.is_set() or bool(self.short) or self.journal.paused() is not None
 
 
 class Service:

@@ -17,7 +17,7 @@ from aihd.errors import AihdError, TemporaryError, UsageError, one_line
 from aihd.execution.adapters import Adapter, HttpAdapter, Job
 from aihd.execution.errors import ExecutionError
 from aihd.execution.failures import Failure, note_of
-from aihd.execution.files import save
+from aihd.execution.files import DiskError, save
 from aihd.execution.inputs import StoredInput
 from aihd.execution.template import Template, resources_of
 from aihd.nodo.database import instances_of
@@ -31,6 +31,7 @@ from aihd.services.engine import Engine, Service, guarded
 
 log = structlog.get_logger()
 
+DISK_PAUSE: Final = 15.0  # seconds until a task is run again that a full disk stopped: each run costs
 TRIES: Final = 3  # runs of a task, if each of them breaks off
 # Where the status shows what ails the attempts, instances that could not be stopped, and those that could not be looked for.
 ATTEMPT: Final = "execution"
@@ -248,6 +249,10 @@ class Execute(Service):
             await self._execute(task, stored)
         except NodoAwayError as error:
             self._put_off(task, error)
+            raise
+        except DiskError as error:
+            # Ours, and no fault of the task: it is run again when there is room.
+            self._put_off(task, NodoAwayError(error, DISK_PAUSE))
             raise
         except Unreachable as error:
             # The connection broke in the middle of a run. Another one may do better, but not for ever: each costs an instance.

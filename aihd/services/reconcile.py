@@ -83,7 +83,9 @@ class Reconcile(Service):
         where = where_is(escrow, life, engine.signer.public_key, engine.tip.next_height)
         if where is None and engine.view.is_unproved(task.id):
             return  # what is missing is missing in a source, and may be on the chain
-        if where is None and task.id not in held and not engine.journal.has_live(claim_intent(task.id).key):
+        claim = claim_intent(task.id).key
+        claimed = engine.journal.has_live(claim) and engine.journal.pending(claim) is None
+        if where is None and task.id not in held and not claimed:
             where = Where.OPEN  # its post went with a branch: it may come back until its deadline, and is given up then
         if where is None:
             # Keep what we have and look again.
@@ -144,8 +146,8 @@ class Reconcile(Service):
         if command is Command.BREAK:
             journal.update(task.id, "cannot be delivered", stage=Stage.BROKEN, note=_missed(task))
         elif command is Command.GIVE_UP:
-            if journal.has_live(claim_intent(task.id).key):
-                return  # it could still be mined, and then it binds us
+            if not self.engine.submitter.ended(claim_intent(task.id), "the time to claim is over"):
+                return  # it is in a block, and binds us
             journal.update(task.id, "given up", where=Where.LOST, final=True, note="it was not claimed in time")
         else:
             after = journal.update(task.id, "closed", final=True)

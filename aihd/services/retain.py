@@ -24,7 +24,7 @@ class Retain(Service):
 
     async def step(self) -> None:
         engine, height = self.engine, self.engine.tip.height
-        if height < self._swept + EVERY:
+        if height < self._swept + (1 if engine.short else EVERY):
             return
         outputs, inputs = await asyncio.to_thread(
             sweep, engine.journal.tasks(-1), height, engine.content, engine.inputs

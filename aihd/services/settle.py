@@ -8,18 +8,22 @@ returns the money, as anybody could do it: nobody may.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import structlog
 from ergo_lib_python.chain import ErgoBox
 
-from aihd.chain.submitter import Intent
+from aihd.chain.submitter import Funding, Intent
 from aihd.chain.view import Situation
 from aihd.core.task import Command, Task
-from aihd.errors import InvariantError
+from aihd.errors import InvariantError, one_line
 from aihd.execution.failures import failure_of
 from aihd.protocol import hashes, plans
 from aihd.protocol.boxes import ClaimedTask, FailureReceipt, On
-from aihd.protocol.funding import Plan, TxKind
+from aihd.protocol.funding import InsufficientFundsError, Plan, TxKind
 from aihd.services.engine import Engine, Service
+
+log = structlog.get_logger()
 
 
 class Settle(Service):
@@ -44,7 +48,18 @@ class Settle(Service):
         if claimed is None or await engine.view.node.box(claimed.id) is None:
             return  # the node does not see it yet, or no more: the next look decides
         end = {Command.RELEASE: self._release, Command.FAIL: self._fail, Command.TIME_OUT: self._time_out}[command]
-        await engine.submitter.transact(intent, lambda situation: end(task, claimed, situation))
+
+        def build(situation: Situation) -> Plan | None:
+            return end(task, claimed, situation)
+
+        if command is not Command.TIME_OUT:
+            try:
+                await engine.submitter.transact(replace(intent, funding=Funding.FINAL), build)
+                return
+            except InsufficientFundsError as error:
+                # Better late and on what others can undo than never: a raised fee, or a reserve that was spent.
+                log.warning("final boxes are too few", task=task.id.hex(), error=one_line(error))
+        await engine.submitter.transact(intent, build)
 
     def _release(self, task: Task, claimed: On[ClaimedTask], situation: Situation) -> Plan:
         if task.output_hash is None or task.params_hash is None or task.receipt_cid is None:

@@ -8,16 +8,18 @@ here before it is sent anywhere. Every change of a task is also an event, and th
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+from aihd.core.sending import Origin
 from aihd.core.task import State, Task
 from aihd.errors import ConfigError, InvariantError, TemporaryError
 from aihd.ops.failpoints import reach
@@ -54,7 +56,8 @@ class TxStatus(StrEnum):
 class TxRecord:
     """A signed transaction. `intent` names what it is for; `body` is its bytes; `fee` and `spent` (what left the wallet) are nanoERG.
 
-    `replaces` is the id of the pending one for the same intent that this one takes the place of.
+    `replaces` is the id of the pending one for the same intent that this one takes the place of. `tip` is the height at which it was
+    signed, `parents` the ids of our transactions that were in no block then and that it was built on, directly or not.
     """
 
     id: str
@@ -69,6 +72,9 @@ class TxRecord:
     sent: int = 0
     note: str = ""
     replaces: str | None = None
+    origin: Origin = Origin.DAEMON
+    tip: int = 0
+    parents: tuple[str, ...] = ()
 
 
 _TX_COLUMNS: Final = tuple(field.name for field in fields(TxRecord))
@@ -81,6 +87,8 @@ class Journal:
         """Open, check and migrate. `read_only` is for looking at it beside a running daemon; a `guest` writes beside it: no migration."""
         self._path = path
         target = f"{path.resolve().as_uri()}?mode={'ro' if read_only else 'rw' if guest else 'rwc'}"
+        if not read_only:
+            _close_to_others(path, make=not guest)
         try:
             self._db = sqlite3.connect(target, uri=True, isolation_level=None, timeout=10)
         except sqlite3.OperationalError as error:
@@ -277,6 +285,16 @@ class Journal:
         """The newest tasks, newest first; all of them with a limit of -1."""
         return [_task(row) for row in self._db.execute("SELECT * FROM tasks ORDER BY rowid DESC LIMIT ?", (limit,))]
 
+    def touched(self, after: int) -> tuple[int, set[bytes]]:
+        """The number of the newest event, and the ids of the tasks that events after number `after` were about."""
+        rows = self._db.execute("SELECT seq, task_id FROM journal WHERE seq > ?", (after,)).fetchall()
+        newest = max((row["seq"] for row in rows), default=after)
+        return newest, {row["task_id"] for row in rows if row["task_id"] is not None}
+
+    def newest_event(self) -> int:
+        """The number of the newest event; 0 before the first."""
+        return int(self._db.execute("SELECT COALESCE(max(seq), 0) FROM journal").fetchone()[0])
+
     def states(self) -> dict[State, int]:
         """How many tasks are in each state."""
         # Tasks with the same of these are in the same state, but where something was held back: that may be burned.
@@ -296,7 +314,7 @@ class Journal:
         in the same commit, and has to be a pending one of the same intent.
         """
         marks = ", ".join("?" * len(_TX_COLUMNS))
-        values = tuple(getattr(tx, name) for name in _TX_COLUMNS)
+        values = (*(getattr(tx, name) for name in _TX_COLUMNS[:-1]), ",".join(tx.parents))
         with self._atomic(f"signed {tx.kind}") as db:
             if tx.replaces is not None:
                 self._replace(db, tx.replaces, tx.intent, by=tx.id)
@@ -320,11 +338,15 @@ class Journal:
     def mark(self, tx_id: str, status: TxStatus, *, height: int | None = None, note: str = "") -> None:
         """Note what became of a transaction.
 
-        A replaced one that is mined after all takes the place back in the same commit: the pending one that had it is replaced now.
+        One that was given up and is mined after all takes the place back in the same commit: the pending one that had it is replaced now.
         """
         with self._atomic(status) as db:
             row = db.execute("SELECT intent, status FROM transactions WHERE id = ?", (tx_id,)).fetchone()
-            if row is not None and row["status"] == "replaced" and status in (TxStatus.MINED, TxStatus.FINAL):
+            if (
+                row is not None
+                and row["status"] in ("replaced", "dropped")
+                and status in (TxStatus.MINED, TxStatus.FINAL)
+            ):
                 live = f"SELECT id FROM transactions WHERE intent = ? AND status NOT IN {_GONE}"  # noqa: S608 - a constant
                 for other in db.execute(live, (row["intent"],)).fetchall():
                     self._replace(db, other["id"], row["intent"], by=tx_id)
@@ -343,6 +365,19 @@ class Journal:
         rows = self._db.execute("SELECT * FROM transactions WHERE status IN ('pending', 'mined') ORDER BY seq")
         return [_tx(row) for row in rows]
 
+    def transaction(self, tx_id: str) -> TxRecord | None:
+        """One transaction, whatever became of it."""
+        row = self._db.execute("SELECT * FROM transactions WHERE id = ?", (tx_id,)).fetchone()
+        return _tx(row) if row else None
+
+    def predecessors(self, intent: str) -> list[TxRecord]:
+        """What was signed for an intent and is not live: each was replaced or dropped, and may not be mined beside a new one."""
+        rows = self._db.execute(
+            f"SELECT * FROM transactions WHERE intent = ? AND status IN {_GONE} ORDER BY seq",  # noqa: S608 - a constant
+            (intent,),
+        )
+        return [_tx(row) for row in rows]
+
     def pending(self, intent: str) -> TxRecord | None:
         """The transaction of an intent that waits to be mined."""
         row = self._db.execute(
@@ -351,11 +386,15 @@ class Journal:
         return _tx(row) if row else None
 
     def has_live(self, intent: str) -> bool:
-        found = self._db.execute(
-            f"SELECT 1 FROM transactions WHERE intent = ? AND status NOT IN {_GONE}",  # noqa: S608 - a constant
+        return self.live_of(intent) is not None
+
+    def live_of(self, intent: str) -> TxRecord | None:
+        """The one transaction of an intent that waits, or is in a block."""
+        row = self._db.execute(
+            f"SELECT * FROM transactions WHERE intent = ? AND status NOT IN {_GONE}",  # noqa: S608 - a constant
             (intent,),
-        )
-        return found.fetchone() is not None
+        ).fetchone()
+        return _tx(row) if row else None
 
     def claims_at_work(self) -> set[str]:
         """Ids of the transactions that claimed, or will claim, a task whose end is still to come: their reserves are not to be spent."""
@@ -383,11 +422,14 @@ class Journal:
         ).fetchone()
         return int(row[0])
 
-    def spent_since(self, seconds: int) -> int:
-        """nanoERG that our transactions of the last `seconds` take out of the wallet, dropped and replaced ones left out."""
+    def spent_since(self, height: int) -> int:
+        """nanoERG that what the daemon signed above a height takes out of the wallet, dropped and replaced ones left out.
+
+        Heights, not times: a clock that is set, or a machine that slept, gives no second allowance.
+        """
         row = self._db.execute(
-            f"SELECT COALESCE(sum(max(spent, 0)), 0) FROM transactions WHERE status NOT IN {_GONE} AND at > unixepoch() - ?",  # noqa: S608 - a constant
-            (seconds,),
+            f"SELECT COALESCE(sum(max(spent, 0)), 0) FROM transactions WHERE status NOT IN {_GONE} AND origin = 'daemon' AND tip > ?",  # noqa: S608 - a constant
+            (height,),
         ).fetchone()
         return int(row[0])
 
@@ -467,6 +509,18 @@ class Journal:
         )
 
 
+def _close_to_others(path: Path, *, make: bool) -> None:
+    """Mode 0600, whatever the umask says: it holds salts. What SQLite puts beside it takes its mode over."""
+    # Never opened and closed where it is there: that would end the locks that this process has on it.
+    with suppress(OSError):  # SQLite will say what is wrong
+        if not make or path.exists():
+            if path.stat().st_uid == os.geteuid() and path.stat().st_mode & 0o077:
+                path.chmod(0o600)
+            return
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+
+
 def _passing(error: BaseException) -> str | None:
     """Why an error of SQLite may be over later; None for one that is not of that kind."""
     return _PASSING.get(error.sqlite_errorcode & 0xFF) if isinstance(error, sqlite3.OperationalError) else None
@@ -477,4 +531,8 @@ def _task(row: sqlite3.Row) -> Task:
 
 
 def _tx(row: sqlite3.Row) -> TxRecord:
-    return TxRecord(**{**{name: row[name] for name in _TX_COLUMNS}, "status": TxStatus(row["status"])})
+    values = {name: row[name] for name in _TX_COLUMNS}
+    parents = tuple(filter(None, row["parents"].split(",")))
+    return TxRecord(
+        **{**values, "status": TxStatus(row["status"]), "origin": Origin(row["origin"]), "parents": parents}
+    )

@@ -214,7 +214,17 @@ DELETE FROM funding;
 DELETE FROM meta WHERE key = 'history';
 """
 
-MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+# Who ordered a transaction: a person by a verb, or the daemon by itself, whose spending is limited by blocks (`tip`: the height at which it
+# was signed). And on which of our unconfirmed ones it was built.
+_SIXTH = """
+ALTER TABLE transactions ADD COLUMN origin TEXT NOT NULL DEFAULT 'daemon' CHECK (origin IN ('daemon', 'operator'));
+ALTER TABLE transactions ADD COLUMN tip INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE transactions ADD COLUMN parents TEXT NOT NULL DEFAULT '';
+UPDATE transactions SET origin = 'operator' WHERE kind IN ('deploy', 'bond', 'manage', 'withdraw', 'send');
+UPDATE transactions SET tip = COALESCE(height - 1, (SELECT max(height) FROM headers), 0);
+"""
+
+MIGRATIONS: Final = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 
 
 def check(connection: sqlite3.Connection, where: str) -> int:

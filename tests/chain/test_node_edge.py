@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from onchain import faulty, is_submit
 
 from aihd.chain.http import SourceError
 from aihd.chain.node import INDEX_PAGE, Answer, Node, classify
+from aihd.chain.submission import GRACE
 from aihd.core.life import Sighting
 from aihd.devnet import Devnet
 from aihd.protocol import plans
@@ -112,7 +114,15 @@ async def test_info__when__asked__then__the_tip_and_its_headers_newest_first(pla
         ("not all utxos in place yet", Answer.MISSING_INPUT),
         ("Every input of the transaction should be in UTXO. Missing inputs: 0", Answer.MISSING_INPUT),
         ("the mempool is full", Answer.FEE),
+        ("it is invalidated earlier or the pool is full", Answer.SPOILT),
         ("Transaction cost exceeds limit", Answer.REFUSED),
+        ("outputs should have creationHeight not exceeding block height.  25 <= >23 is not true", Answer.EARLY),
+        ("Creation height of any output should be not less than max creation height in inputs (30)", Answer.REFUSED),
+        ("Amount of Ergs in inputs should be equal to amount of Erg in outputs. ab: Success(1)", Answer.REFUSED),
+        ("For every token, its amount in outputs should not exceed its amount in inputs. ab", Answer.REFUSED),
+        ("Erg amount for a transaction output should not be negative. ab", Answer.REFUSED),
+        ("There should be no duplicate inputs. ab: 1 == 2", Answer.REFUSED),
+        ("The request content was malformed:\nAttempt to decode value on failed cursor", Answer.REFUSED),
         ("something new", Answer.UNKNOWN),
         ("", Answer.UNKNOWN),
     ],
@@ -152,7 +162,6 @@ async def test_read__when__the_first_server_fails__then__the_second_answers(plac
         assert (await node.info()).height == place.devnet.chain.height
         assert (await node.submit(place.pay(place.box))).answer is Answer.ACCEPTED
         assert ("GET", "/info") in proxy.seen
-        assert ("POST", "/transactions") not in proxy.seen  # it rests, and the second one is asked first
         assert [server.rests for server in node.servers] == [True, False]
 
 
@@ -182,6 +191,60 @@ async def test_read__when__the_request_is_wrong__then__neither_repeated_nor_trie
         assert caught.value.status == 400
         assert not caught.value.passing
         assert proxy.seen == [("GET", "/blocks/at/zz")]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("first", "answers"),
+    [
+        (None, [Answer.ACCEPTED, Answer.KNOWN]),
+        ("500", [Answer.UNKNOWN, Answer.ACCEPTED]),
+        ("html", [Answer.UNKNOWN, Answer.ACCEPTED]),
+        ("lost", [Answer.UNKNOWN, Answer.KNOWN]),
+        ("hang", [Answer.UNKNOWN, Answer.ACCEPTED]),
+    ],
+)
+async def test_submit__when__there_are_several_nodes__then__each_is_handed_it_and_none_waits_for_a_silent_one(
+    place: Place, first: str | None, answers: list[Answer]
+) -> None:
+    async with (
+        faulty(place.devnet.node_url, lambda r: first if is_submit(r) else None) as one,
+        faulty(place.devnet.node_url) as two,
+    ):
+        result = await asyncio.wait_for(Node(place.session, (one.url, two.url)).submit(place.pay(place.box)), GRACE + 2)
+        assert [proxy.seen for proxy in (one, two)] == [[("POST", "/transactions")]] * 2
+    assert {verdict.answer for verdict in result.verdicts} == set(answers)
+    assert [verdict.url for verdict in result.verdicts] == [one.url, two.url]
+    assert result.answer in (Answer.ACCEPTED, Answer.KNOWN)
+    assert len(place.devnet.chain.pool) == 1
+
+
+@pytest.mark.asyncio
+async def test_submit__when__again__then__only_to_nodes_that_do_not_have_it(place: Place) -> None:
+    tx = place.pay(place.box)
+    async with faulty(place.devnet.node_url) as proxy:
+        node = Node(place.session, (proxy.url,))
+        assert (await node.submit(tx, again=True)).sent
+        assert not (await node.submit(tx, again=True)).sent
+        assert [path for method, path in proxy.seen if method == "POST"] == ["/transactions"]
+
+
+@pytest.mark.asyncio
+async def test_submit__when__nobody_listens__then__not_reached_and_not_sent(place: Place) -> None:
+    result = await Node(place.session, ("http://127.0.0.1:1",)).submit(place.pay(place.box))
+    assert (result.answer, result.sent) == (Answer.UNREACHED, False)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("behind", "answer"), [(0, Answer.REFUSED), (1, Answer.EARLY), (5, Answer.EARLY)])
+async def test_submit__when__a_node_that_is_behind_refuses_a_script__then__it_is_no_verdict(
+    place: Place, behind: int, answer: Answer
+) -> None:
+    height = place.devnet.chain.height
+    async with faulty(place.devnet.node_url) as proxy:
+        proxy.lies["/info"] = {"fullHeight": height - behind}
+        result = await Node(place.session, (proxy.url,)).submit(place.pay(place.box, spoil=True))
+    assert result.answer is answer
 
 
 @pytest.mark.asyncio

@@ -172,7 +172,7 @@ async def test_follow__when__an_input_goes_elsewhere__then__dropped_with_all_tha
     await place.follow()
     assert [status for _, status in place.states()] == [TxStatus.DROPPED] * 3
     records = place.me.journal.transactions()
-    assert "is spent by another transaction" in records[0].note
+    assert records[0].note == f"input {rival.inputs[0].box_id} is spent by another transaction, {rival.id}"
     assert records[1].note == f"its parent {records[0].id} was dropped"
     again = await place.pay("one")  # the intent is free again, and is built on what is there now
     assert again is not None
@@ -241,7 +241,9 @@ async def test_transact__when__the_node_refuses_for_good__then__an_error_and_the
         place.world.chain.parameters["minValuePerByte"] *= 1000
         return payment(situation)
 
-    with pytest.raises(DroppedError, match=r"send: the node refuses [0-9a-f]{64}: Malformed transaction: Every output"):
+    with pytest.raises(
+        DroppedError, match=r"send: [0-9a-f]{64}: every node refuses it: Malformed transaction: Every output"
+    ):
         await place.me.submitter.transact(Intent("one"), overtaken)
     assert place.states() == [("one", TxStatus.DROPPED)]
     assert place.pool() == []
@@ -349,7 +351,7 @@ async def test_transact__when__a_task_transaction_waits_too_long__then__replaced
     assert await pay_for(place) is None
     await passed_over(place, 1)
     assert not place.me.submitter.busy(Intent("claim", TASK))
-    assert place.me.submitter.busy(Intent("child")), "what is not a task's is left to wait"
+    assert not place.me.submitter.busy(Intent("child")), "whatever waits too long may be replaced"
     second = await pay_for(place)
     assert second is not None
     assert (second.fee, first.fee, child.fee) == (3 * FEE, FEE, FEE), "a node counts the child's fee for its parent"
@@ -417,7 +419,7 @@ async def test_transact__when__the_new_one_shares_no_input__then__refused_and_no
     def elsewhere(situation: Situation) -> Plan:
         others = [box for box in situation.funds.boxes if str(box.box_id) not in inputs_of(first)]
         assert others
-        return payment(replace(situation, funds=replace(situation.funds, boxes=tuple(others))))
+        return payment(replace(situation, funds=replace(situation.funds, boxes=tuple(others), first=())))
 
     before = place.me.journal.transactions()
     with pytest.raises(InvariantError, match="shares no input"):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import made
 from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
 
@@ -23,7 +24,6 @@ from aihd.execution.inputs import data_locator
 from aihd.protocol import envelope, hashes, plans
 from aihd.protocol.box import box_of
 from aihd.protocol.boxes import Bond, Content, FailureReceipt, Minter, On, TaskEscrow
-from aihd.protocol.constants import VERSION
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Funds, InsufficientFundsError, Plan
 from aihd.protocol.plans import Market, Side
@@ -170,7 +170,9 @@ class Person:
 
     # -- a client
 
-    def post(self, service: bytes, payment: int, *, inline: bool, bad: bool = False) -> Job | None:
+    def post(
+        self, service: bytes, payment: int, *, inline: bool, bad: bool = False, holdback_bps: int = 0
+    ) -> Job | None:
         """A task; a `bad` one carries an input that no service takes."""
         salt = secrets.token_bytes(32)
         body = b"".join(envelope.encode({}, [f"input {len(self.jobs)}".encode()]))
@@ -179,8 +181,14 @@ class Person:
         commitment = hashes.input_commitment(salt, [body])
         deadline = self.ground.chain.height + 1 + CLAIM_WINDOW
         locator = data_locator(salt + body) if inline else ""
-        terms = TaskEscrow(
-            *(service, commitment, payment, 0, deadline, EXEC_WINDOW, 0, 1, VERSION, self.signer.public_key),
+        terms = made.escrow(
+            service_hash=service,
+            input_commitment=commitment,
+            payment=payment,
+            claim_deadline=deadline,
+            exec_window=EXEC_WINDOW,
+            holdback_bps=holdback_bps,
+            client=self.signer.public_key,
             locator=locator,
         )
         try:
@@ -248,14 +256,14 @@ class Person:
 
     def fail(self, task_id: bytes) -> bool:
         """Admit failure of a task that this node claimed."""
-        claimed, bond = self.ground.life(task_id).claimed, self.ground.bond(self.signer.public_key)
-        if claimed is None or bond is None or claimed.content.node != self.signer.public_key:
+        claimed = self.ground.life(task_id).claimed
+        if claimed is None or claimed.content.node != self.signer.public_key:
             return False
         if self.ground.chain.ledger.utxo(claimed.id) is None:
             return False
         height = self.ground.chain.height + 1
         failure = FailureReceipt(task_id, self.signer.public_key, 1, b"\0" * 32, height, b"signature")
-        plan = plans.fail(self.ground.market, claimed, bond, failure, self.funds)
+        plan = plans.fail(self.ground.market, claimed, failure, self.funds)
         return self.try_(plan) is not None
 
     # -- a stranger

@@ -200,7 +200,7 @@ class Promises:
         life, ledger = self.ground.life(task.id), self.ground.chain.ledger
         if task.where is Where.LOST:
             spender = ledger.spender(task.id.hex())
-        elif task.where is Where.SETTLED:
+        elif task.where in (Where.SETTLED, Where.FAILURE_SETTLED):
             spender = ledger.spender(life.rating.id) if life.rating else None
         else:
             spender = ledger.spender(life.claimed.id) if life.claimed else None
@@ -262,13 +262,15 @@ class Promises:
         if where is Where.RELEASED:
             return height < rating.commit_deadline
         ripe = bool(rating.client_commitment) or height > rating.commit_deadline
-        return where is Where.RATED or (where is Where.COMMITTED and ripe and height < rating.reveal_deadline)
+        return where in (Where.RATED, Where.FAILED) or (
+            where is Where.COMMITTED and ripe and height < rating.reveal_deadline
+        )
 
     # -- at the end
 
     def explained(self, task: Task, job: Job, met: set[str]) -> None:
         """A failure that the daemon admits has a cause among what happened."""
-        if task.where is not Where.FAILED:
+        if task.where not in (Where.FAILED, Where.FAILURE_SETTLED):
             return
         causes = next((causes for text, causes in CAUSES.items() if text in task.note), frozenset())
         happened = met | ({"bad input"} if job.bad else set()) | (set() if job.in_time else {"late input"})

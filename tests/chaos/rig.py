@@ -15,10 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from door import door_of
+
 from aihd import app
 from aihd.config import Settings, load_settings
+from aihd.ops.notify import Notifier
 from aihd.services.engine import Engine, Service
 from aihd.services.execute import Execute
+from aihd.services.patience import Patience
 from aihd.services.reconcile import Reconcile
 from aihd.services.report import Report
 from aihd.store.journal import Journal
@@ -93,13 +97,17 @@ class Daemon:
 
     async def _started(self, stack: AsyncExitStack) -> _Life:
         settings = self.settings()
-        engine = await app._engine(settings, stack, accept_fork=False)
+        told = asyncio.Event()
+        told.set()  # what is away at a start is not waited for: the start fails, and is tried again
+        impatient = Patience(Notifier({}), told)
+        engine = await app._engine(settings, stack, False, impatient)
         runtime = replace(
-            await app._runtime(settings, engine, stack), retry_after=0.0
+            await app._runtime(settings, engine, stack, impatient), retry_after=0.0
         )  # no clock runs here but the chain's
         reconcile = Reconcile(engine, settings.chain.poll)
         report = Report(engine, reconcile)
-        await app._open_doors(settings, engine, report, stack)
+        await stack.enter_async_context(door_of(app._desk(settings, engine), app._terms(settings, engine)))
+        await app._open_page(settings, report, stack)
         await reconcile.look()
         holder, group = await _held_group()
         stack.callback(holder.cancel)

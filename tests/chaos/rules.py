@@ -16,6 +16,7 @@ from .world import ERG
 
 Rule = Callable[[History, int, int], Awaitable[bool]]
 MOST: Final = 2  # tasks in a sequence
+HOLDBACKS: Final = (0, 5_000, 10_000)
 PAYMENTS: Final = (ERG // 100, ERG // 20, ERG // 4, ERG)
 WRONG: Final[tuple[tuple[Api, str], ...]] = (
     ("explorer", "down"),
@@ -70,7 +71,9 @@ async def post(on: History, a: int, b: int) -> bool:
     """A client posts: its input with it, or to be uploaded; now and then a bad one."""
     if len(on.jobs) >= MOST:
         return False
-    job = on.world.client.post(on.world.service, PAYMENTS[a % 4], inline=b % 2 == 0, bad=b == 8)
+    job = on.world.client.post(
+        on.world.service, PAYMENTS[a % 4], inline=b % 2 == 0, bad=b == 8, holdback_bps=HOLDBACKS[(a + b) % 3]
+    )
     if job is None:
         return False
     job.lazy = b == 9

@@ -27,7 +27,7 @@ from .world import World, world
 T = TypeVar("T")
 Step = tuple[str, int, int]
 SHORTEST, LONGEST = 10, 24
-ENDS: Final = (State.PAID, State.LOST, State.FAILED, State.TIMED_OUT)
+ENDS: Final = (State.PAID, State.BURNED, State.LOST, State.FAILED, State.TIMED_OUT)
 MEMORY: Final = Path("/dev/shm")  # where files cost no disk
 
 digits = st.integers(0, 9)

@@ -17,7 +17,8 @@ from aihd.chain.mnemonic import write_mnemonic
 from aihd.chain.signer import Signer
 from aihd.demo.world import SERVICES, SLOT, free_port
 from aihd.devnet.chain import Chain, Saved
-from aihd.protocol import plans
+from aihd.protocol import guards, plans
+from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.trees import address_of
 
 from .front import Front, front
@@ -136,9 +137,13 @@ def _founded(folder: Path, names: Sequence[str], chain: Chain, clock: Clock, mad
         Signer(f"the key of {name}") for name in ("deployer", "treasury", "client", "rival")
     )
     _fund(chain, deployer, 1)
-    first = Ground(chain, make_deployment(network="devnet", bond_token=b"\0" * 32, treasury=treasury.tree))
+    first = Ground(
+        chain, make_deployment(network="devnet", bond_token=b"\0" * 32, treasury=treasury.tree, expiry=MARKET_LIFE)
+    )
     token = bytes(first.spendable(deployer.tree)[0].box_id)
-    ground = Ground(chain, make_deployment(network="devnet", bond_token=token, treasury=treasury.tree))
+    ground = Ground(
+        chain, make_deployment(network="devnet", bond_token=token, treasury=treasury.tree, expiry=MARKET_LIFE)
+    )
     founder = Person(ground, deployer)
     tx = founder.do(plans.deploy(ground.market, founder.funds))
     chain.mine()
@@ -152,7 +157,7 @@ def _founded(folder: Path, names: Sequence[str], chain: Chain, clock: Clock, mad
         Person(ground, signer).open_bond(STAKE, endpoint)
         chain.mine()
     _fund(chain, client)
-    chain.mine(plans.BIRTH_LEAD + 10)
+    chain.mine(guards.BIRTH_LEAD + 10)
     people = (Person(ground, client), Person(ground, rival))
     service = nodo.install(SERVICES / "text_digest")
     return World(

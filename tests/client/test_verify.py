@@ -14,6 +14,7 @@ from aihd.client.verify import Evidence, Finding, conclusion, verify
 from aihd.core.life import Life
 from aihd.errors import UsageError
 from aihd.protocol import hashes, plans
+from aihd.protocol.box import box_of
 from aihd.protocol.boxes import ClaimedTask, On, Receipt
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.envelope import canonical_config
@@ -219,7 +220,7 @@ def test_verify__when__the_escrow_is_not_what_the_claim_spent__then__named(case:
         assert failing(case.seen(escrow=replace(escrow, spent_by=spent_by)).findings(case.config)) == {"claim spent it"}
     another = ran({"A": "1"}, payment=2 * ERG)
     assert "task posted" in failing(case.seen(escrow=another.evidence.escrow).findings(case.config))
-    foreign = replace(escrow, box=case.receipt.box)  # no escrow of this market at all
+    foreign = replace(escrow, box=box_of(case.receipt.box))  # no escrow of this market at all
     assert failing(case.seen(escrow=foreign).findings(case.config)) == {"task posted"}
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ergo_lib_python.chain import ErgoBox
 
 from aihd.protocol import codec
-from aihd.protocol.boxes import Bond, On
+from aihd.protocol.boxes import Bond, ClaimedTask, On
 from aihd.protocol.constants import COOLDOWN, MAX_ENDPOINT, MAX_PAYMENT, SLACK
-from aihd.protocol.plans import escrow_value
+from aihd.protocol.guards import escrow_value
 
 from .cases import Case, Line, against
 from .chain import CLIENT, NODE, RIVAL, STRANGER, Draft, Out
@@ -27,17 +27,17 @@ def cases(w: World) -> Iterator[Case]:
     yield from _eaten(w)
     for kind in (
         Kind("claim", w.claim(None, w.bond(OTHER)), True),
-        Kind("release", w.release(None, w.bond(OTHER, TASK)), True),
-        Kind("fail", w.fail(None, w.bond(OTHER, TASK)), True),
         Kind("timeout", w.timeout(None, w.bond(OTHER, TASK)), False),
         Kind("settle", w.settle(None, w.bond(OTHER, TASK)), False),
+        Kind("settle by the node", w.settle(w.rated(2, 4, (2, 4)), w.bond(OTHER, TASK), by=NODE), False),
+        Kind("settle of a failure", w.settle(w.failed(), w.bond(OTHER, TASK), by=NODE), False),
     ):
         yield from _successor(w, kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A transaction that moves the bond from INPUTS(1) to OUTPUTS(0)."""
+    """A transaction that moves the bond from INPUTS(1) to OUTPUTS(0); `by_node`: the bond's guard asks for its key."""
 
     name: str
     honest: Draft
@@ -58,7 +58,9 @@ def _successor(w: World, kind: Kind) -> Iterator[Case]:
         (Line.BY_HAND, "completed raised", {"completed": after.completed + 1}),
         (Line.BY_HAND, "failed lowered", {"failed": after.failed - 1}),
         (Line.BY_HAND, "missed deadlines lowered", {"timed_out": after.timed_out - 1}),
+        (Line.BY_HAND, "failed raised", {"failed": after.failed + 1}),
         (Line.BY_HAND, "born earlier", {"born": after.born - 1}),
+        (Line.NO_TASK, "committed raised", {"committed": after.committed + 1}),
         (Line.NO_TASK, "a running task forgotten", {"active": after.active - 1}),
         (Line.NO_TASK, "an open id forgotten", {"open_ids": after.open_ids[1:]}),
         (Line.SELF_MADE, "an open id invented", {"open_ids": (*after.open_ids, b"x" * 32)}),
@@ -83,6 +85,7 @@ def _successor(w: World, kind: Kind) -> Iterator[Case]:
         (Line.PADDED, "a foreign token is put into the bond",
          h.spend(2, spare).out(0, tokens=((BOND_TOKEN, 1), (OTHER, 5)))),
         (Line.FORM, "eight counters", h.register(0, 5, codec.coll_long((*after.counters(), 0)))),
+        (Line.FORM, "six counters", h.register(0, 5, codec.coll_long(after.counters()[:6]))),
     ]  # fmt: skip
     if kind.by_node:
         attacks.append((Line.UNSIGNED, "by a stranger", _by_stranger(w, h)))
@@ -108,7 +111,11 @@ def _manage(w: World) -> Iterator[Case]:
         (Line.BY_HAND, "completed raised", {"completed": b.completed + 1}),
         (Line.BY_HAND, "failed lowered", {"failed": 0}),
         (Line.BY_HAND, "missed deadlines lowered", {"timed_out": 0}),
-        (Line.BY_HAND, "born earlier", {"born": 1}),
+        (Line.CREDIT, "raised, as old as before", {"born": bond.content.born}),
+        (Line.CREDIT, "raised, born a block before now", {"born": TIP}),
+        (Line.CREDIT, "raised, born too far in the future", {"born": TIP + 1 + SLACK + 1}),
+        (Line.CREDIT, "raised, born at height 0", {"born": 0}),
+        (Line.LONG, "raised, born near 2^63", {"born": 2**63 - 1}),
         (Line.NO_TASK, "running tasks lowered", {"active": 0}),
         (Line.NO_TASK, "open ids forgotten", {"open_ids": ()}),
         (Line.HEIGHT, "last activity put back", {"last_activity": 1}),
@@ -117,7 +124,9 @@ def _manage(w: World) -> Iterator[Case]:
     ]
     attacks = [(line, how, h.edit(0, Bond, **change)) for line, how, change in changes]
     plain = w.manage(bond)
+    least = w.manage(bond, add=1)
     attacks += [
+        (Line.CREDIT, "raised by a nanoERG, as old as before", least.edit(0, Bond, born=bond.content.born)),
         (Line.DRAINED, "a nanoERG is taken", plain.value(0, -1)),
         (Line.DRAINED, "a nanoERG beyond the stake is taken", w.manage(w.bond(value=105 * ERG)).value(0, -1)),
         (Line.DRAINED, "the bond leaves its guard", h.out(0, tree=NODE.tree)),
@@ -131,6 +140,16 @@ def _manage(w: World) -> Iterator[Case]:
         (Line.FOOLED, "the bond is the third input", h.spend(0, w.coin(NODE)).spend(0, w.coin(NODE))),
     ]  # fmt: skip
     yield from against("manage", h, attacks)
+    changes = [
+        (Line.CREDIT, "born earlier", {"born": bond.content.born - 1}),
+        (Line.CREDIT, "born at height 0", {"born": 0}),
+        (Line.BY_HAND, "born anew", {"born": TIP + 1}),
+    ]
+    attacks = [(line, how, plain.edit(0, Bond, **change)) for line, how, change in changes]
+    yield from against("manage without a raise", plain, attacks)
+    first = w.release(None)
+    beside = first.spend(1, bond.box).add(h.outputs[0])
+    yield Case("manage: behind a release", Line.FOOLED, beside, first)
 
 
 def _withdraw(w: World) -> Iterator[Case]:
@@ -166,7 +185,7 @@ def _claim(w: World) -> Iterator[Case]:
     task = w.task()
     h = w.claim(task)
     spare = w.coin(NODE, tokens=((OTHER, 5),))
-    poor = w.task(escrow_value(ERG) - 1)
+    poor = w.task(escrow_value(ERG, ERG, in_token=False) - 1)
     unit = Out(ERG, NODE.tree, ((task.raw_id, 1),))
     attacks = [
         (Line.STOLEN, "the payment goes to the node at once", h.out(1, tree=NODE.tree)),
@@ -198,7 +217,7 @@ def _amounts(w: World) -> Iterator[Case]:
         yield Case(f"claim: a task that says to pay {payment}", Line.LONG, _with_payment(w, payment), h)
     rich = w.bond(amount=MAX_PAYMENT)
     largest, larger = (w.claim(w.task(payment=MAX_PAYMENT + more), rich) for more in (0, 1))
-    yield Case("claim: a payment whose slash could leave a Long", Line.LONG, larger, largest)
+    yield Case("claim: a payment whose share could leave a Long", Line.LONG, larger, largest)
 
 
 def _bond_first(h: Draft) -> Draft:
@@ -210,7 +229,8 @@ def _with_payment(w: World, payment: int) -> Draft:
     """A claim of a box with any payment in R6; committed cannot follow it, so it is left as a Long can hold it."""
     h = w.claim(w.task(10 * ERG))
     task = w.task(10 * ERG, payment=payment)
-    return h.instead(0, task.box).out(1, tokens=((task.raw_id, 2),))
+    carried = h.instead(0, task.box).out(1, tokens=((task.raw_id, 2),))
+    return carried.edit(1, ClaimedTask, worth=payment, payment=payment)
 
 
 def _no_claim(w: World) -> Iterator[Case]:
@@ -237,16 +257,22 @@ def _foreign(w: World) -> Iterator[Case]:
     """Ends of tasks that are not this bond's."""
     fake = w.claimed(OTHER)
     bond = w.bond(TASK)
-    yield Case("release: of a self-made claimed box", Line.SELF_MADE, w.release(fake, bond), w.release())
-    yield Case("fail: of a self-made claimed box", Line.SELF_MADE, w.fail(fake, bond), w.fail())
     yield Case("timeout: of a self-made claimed box", Line.SELF_MADE, w.timeout(fake, bond), w.timeout())
     claimed = w.claimed()
     own = w.place(Out(claimed.value, NODE.tree, claimed.tokens, claimed.content.constants()))
     yield Case(
-        "fail: of a wallet box that looks like a claimed one",
+        "timeout: of a wallet box that looks like a claimed one",
         Line.SELF_MADE,
-        w.fail(claimed).instead(0, own),
-        w.fail(claimed),
+        w.timeout(claimed).instead(0, own),
+        w.timeout(claimed),
+    )
+    rating = w.rating()
+    mine = w.place(Out(rating.value, NODE.tree, rating.tokens, rating.content.constants()))
+    yield Case(
+        "settle: of a wallet box that looks like a rating",
+        Line.SELF_MADE,
+        w.settle(rating).instead(0, mine),
+        w.settle(rating),
     )
     bare = w.place(Out(claimed.value, bytes(claimed.box.ergo_tree), (), claimed.content.constants()))
     yield Case(

@@ -5,23 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ergo_lib_python.chain import Constant
-
 from aihd.protocol import codec
 from aihd.protocol.boxes import Bond, Minter, On
 from aihd.protocol.constants import BOND_RESERVE, MAX_ENDPOINT, SLACK
 from aihd.protocol.deployment import Guard
 
 from .cases import Case, Line, against
-from .chain import CLIENT, NODE, STRANGER, Out
-from .world import BOND_TOKEN, ERG, OTHER, TASK, TIP, World
+from .chain import NODE, STRANGER, Out
+from .shapes import both_keys, not_a_key
+from .world import BOND_TOKEN, ERG, EXPIRY, OTHER, TASK, TIP, World
 
 NEXT = TIP + 1
-
-
-def both_keys() -> Constant:
-    """A SigmaProp that asks for two signatures: longer than one key."""
-    return Constant.from_bytes(b"\x08\x96\x02\xcd" + NODE.pk + b"\xcd" + CLIENT.pk)
 
 
 def cases(w: World) -> Iterator[Case]:
@@ -90,8 +84,11 @@ def _born(w: World) -> Iterator[Case]:
         (Line.FORM, "open ids of another type", h.register(1, 8, codec.coll_byte(b""))),
         (Line.FORM, "no endpoint register", h.out(1, registers=h.outputs[1].registers[:5])),
         (Line.NO_MINTER, "minter and bond trade places", h.flip(0, 1)),
+        *((Line.NO_KEY, f"a node key that is {what}", h.register(1, 4, key)) for what, key in not_a_key().items()),
     ]  # fmt: skip
     yield from against("open bond", h, attacks)
+    late, last = w.open_bond(EXPIRY), w.open_bond(EXPIRY - 1)
+    yield Case("open bond: a block after the end of the market", Line.RENT, late, last)
 
 
 def _beside_others(w: World) -> Iterator[Case]:

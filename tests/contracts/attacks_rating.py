@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from aihd.protocol import codec, hashes
 from aihd.protocol.boxes import Bond, On, Rating
-from aihd.protocol.constants import RECEIPT_RETENTION
+from aihd.protocol.constants import FAILED, RECEIPT_RETENTION, SETTLE_GRACE
 from aihd.protocol.deployment import Guard
 from aihd.protocol.plans import Side, commitment_of
 
-from .attacks_minter import both_keys
 from .cases import Case, Line, against
 from .chain import CLIENT, NODE, RIVAL, STRANGER, Draft, Out
+from .shapes import both_keys
 from .world import BOND_TOKEN, ERG, OTHER, SALT, TASK, TIP, World, party_of
 
 COMMIT, REVEAL = TIP + 20, TIP + 50  # the default rating's deadlines
@@ -23,8 +23,8 @@ def cases(w: World) -> Iterator[Case]:
         yield from _commit(w, side)
         yield from _reveal(w, side)
         yield from _marks(w, side)
-        yield from _successor(w, f"commit by the {side}", w.commit(side))
-        yield from _successor(w, f"reveal by the {side}", w.reveal(side))
+        yield from _successor(w, f"commit by the {side}", w.commit(side, w.rating(held=ERG // 2)))
+        yield from _successor(w, f"reveal by the {side}", w.reveal(side, w.rated(4, 5, held=ERG // 2)))
     yield from _settle(w)
     yield from _final(w)
     yield from _reclaim(w)
@@ -142,7 +142,10 @@ def _successor(w: World, what: str, h: Draft) -> Iterator[Case]:
     changes: list[tuple[Line, str, dict[str, object]]] = [
         (Line.REVEAL, "the client replaced", {"client": NODE.pk}),
         (Line.REVEAL, "the node replaced", {"node": CLIENT.pk}),
-        (Line.BY_HAND, "the payment raised", {"payment": 20 * ERG}),
+        (Line.BY_HAND, "the worth raised", {"worth": 20 * ERG}),
+        (Line.BY_HAND, "the outcome changed", {"outcome": FAILED}),
+        (Line.HELD, "the held share forgotten", {"held": 0}),
+        (Line.HELD, "a share invented", {"held": after.held + 1}),
         (Line.HEIGHT, "the commit deadline moved", {"commit_deadline": COMMIT + 1}),
         (Line.HEIGHT, "the reveal deadline moved", {"reveal_deadline": 2**31 - 1}),
     ]
@@ -164,10 +167,7 @@ def _settle(w: World) -> Iterator[Case]:
     h = w.settle()
     rating = w.rating()
     second = w.rating(OTHER)
-    both = w.settle(rating, w.bond(TASK, OTHER, active=0, committed=0))
-    good, bad = w.rating(client_mark=5, node_mark=5), w.rating(client_mark=1, node_mark=5)
-    receipt = Out(ERG, w.deployment.trees[Guard.RECEIPT], (), w.receipt().content.constants())
-    counted = w.settle().add(receipt).flip(1, 2).edit(0, Bond, completed=4, open_ids=(TASK,), last_activity=REVEAL + 1)
+    both = w.settle(rating, w.bond(TASK, OTHER))
     attacks = [
         (Line.UNITS, "the unit kept by the settler", h.add(Out(ERG, STRANGER.tree, ((TASK, 1),)))),
         (Line.UNITS, "the unit kept in the bond", h.out(0, tokens=((BOND_TOKEN, 1), (TASK, 1)))),
@@ -176,13 +176,23 @@ def _settle(w: World) -> Iterator[Case]:
         (Line.SETTLED, "the rating is not the first input", h.spend(0, w.coin(STRANGER))),
         (Line.SETTLED, "without the bond", h.instead(1, w.coin(STRANGER)).out(0, tree=STRANGER.tree, tokens=())),
         (Line.SETTLED, "beside a wallet box with the bond's registers", _beside_own(w, rating)),
-        (Line.BY_HAND, "a release is counted beside a made-up receipt", counted),
-        (Line.TWO_BONDS, "two equal bonds, one successor", h.spend(2, w.bond(TASK, active=0, committed=0).box)),
+        (Line.TWO_BONDS, "two equal bonds, one successor", h.spend(2, w.bond(TASK).box)),
+        (Line.FOOLED, "bond and rating trade places", h.instead(0, h.inputs[1]).instead(1, h.inputs[0])),
     ]  # fmt: skip
     yield from against("settle", h, attacks)
-    for how, attack in (("a bad mark counted as a good one", w.settle(bad).out(0, registers=w.settle(good).outputs[0].registers)),
-                        ("a bad mark not counted", w.settle(bad).out(0, registers=w.settle().outputs[0].registers))):  # fmt: skip
-        yield Case(f"settle: {how}", Line.BY_HAND, attack, w.settle(bad))
+    good, bad = w.rated(5, 5, (5, 5)), w.rated(1, 5, (1, 5))
+    settled = w.settle(bad)
+    failed = w.settle(w.failed())
+    for how, twin, attack in (
+        ("a bad mark counted as a good one", settled, settled.out(0, registers=w.settle(good).outputs[0].registers)),
+        ("a bad mark not counted", settled, settled.out(0, registers=h.outputs[0].registers)),
+        ("a failure counted as completed", failed, failed.edit(0, Bond, completed=4, failed=2)),
+        ("a failure counted twice", failed, failed.edit(0, Bond, failed=4)),
+        ("a failure not counted", failed, failed.edit(0, Bond, failed=2)),
+        ("a release counted as a failure", h, h.edit(0, Bond, completed=3, failed=3)),
+        ("a release not counted", h, h.edit(0, Bond, completed=3)),
+    ):
+        yield Case(f"settle: {how}", Line.BY_HAND, attack, twin)
 
 
 def _beside_own(w: World, rating: On[Rating]) -> Draft:
@@ -192,36 +202,75 @@ def _beside_own(w: World, rating: On[Rating]) -> Draft:
 
 
 def _final(w: World) -> Iterator[Case]:
-    """Before it is final: neither, one, or a mark of nobody."""
-    silent = w.rating()
-    yield Case(
-        "settle: in the last block of the reveal window",
-        Line.SETTLED,
-        w.settle(silent, tip=REVEAL - 1),
-        w.settle(silent, tip=REVEAL),
-    )
-    both = w.rating(client_mark=2, node_mark=5)
-    for who, rating in (("the client", w.rating(client_mark=5)), ("the node", w.rating(node_mark=5))):
+    """Who may settle when: the node once nothing can change any more, or its client stayed silent; all others after the grace."""
+    silent, broke = w.rating(), w.rated(4, 5, (0, 5))
+    over = REVEAL + SETTLE_GRACE
+    both = w.rated(2, 5, (2, 5))
+    only_client, only_node = w.rated(5, 5, (5, 0)), w.rated(5, 5, (0, 5))
+    by_node: dict[str, tuple[Draft, Draft]] = {
+        "by the node, in the last block of the commit window": (
+            w.settle(silent, tip=COMMIT - 1, by=NODE),
+            w.settle(silent, tip=COMMIT, by=NODE),
+        ),
+        "by the node, in the last block of the reveal window": (
+            w.settle(broke, tip=REVEAL - 1, by=NODE),
+            w.settle(broke, tip=REVEAL, by=NODE),
+        ),
+        "by the node, before it has revealed itself": (
+            w.settle(only_client, tip=TIP, by=NODE),
+            w.settle(both, by=NODE),
+        ),
+        "by the node, before the client has revealed": (w.settle(only_node, tip=TIP, by=NODE), w.settle(both, by=NODE)),
+        "by the node, at once": (w.settle(silent, tip=TIP, by=NODE), w.settle(both, tip=TIP, by=NODE)),
+        "by the node, the client committed and the window just over": (
+            w.settle(w.rated(4, 0), tip=COMMIT, by=NODE),
+            w.settle(w.rated(4, 0), tip=REVEAL, by=NODE),
+        ),
+    }
+    for how, (attack, twin) in by_node.items():
+        yield Case(f"settle: {how}", Line.EARLY, attack, twin)
+    early = w.settle(w.failed(), by=NODE, tip=TIP + 1)
+    for who, parties in (("a stranger", (STRANGER, RIVAL)), ("the client", (CLIENT, STRANGER))):
+        for what, rating, tip in (
+            ("of two marks", both, TIP),
+            ("of silence, in the last block of the grace", silent, over - 1),
+            ("of two marks, in the last block of the grace", both, over - 1),
+            ("of a failure, in the last block of the grace", w.failed(), TIP + 16 + SETTLE_GRACE - 1),
+        ):
+            attack = w.settle(rating, tip=tip).by(*parties)
+            twin = w.settle(rating, tip=over).by(*parties)
+            yield Case(f"settle: {what}, by {who}", Line.EARLY, attack, twin)
+        attack = early.instead(2, w.coin(parties[0])).by(*parties)
+        yield Case(f"settle: of a failure in the next block, by {who}", Line.EARLY, attack, early)
+    for side in Side:
+        marked = w.commit(side, w.failed())
+        yield Case(f"commit by the {side}: to the rating of a failure", Line.EARLY, marked, w.commit(side))
+        known = w.committed(w.failed())
         yield Case(
-            f"settle: before the other has revealed, by {who}",
-            Line.SETTLED,
-            w.settle(rating, tip=TIP),
-            w.settle(both, tip=TIP),
+            f"reveal by the {side}: of the rating of a failure",
+            Line.EARLY,
+            w.reveal(side, _bare(w, known)),
+            w.reveal(side),
         )
+
+
+def _bare(w: World, rating: On[Rating]) -> On[Rating]:
+    """A failure's rating holds no commitments, whatever its client would like to reveal."""
+    return w.failed(reveal_deadline=rating.content.reveal_deadline)
 
 
 def _reclaim(w: World) -> Iterator[Case]:
     for what, box in (("receipt", w.receipt()), ("failure receipt", w.failure())):
         h = w.reclaim(box)
         last = box.box.creation_height + RECEIPT_RETENTION
-        units = box.tokens[0][1]
         again = Out(box.value, bytes(box.box.ergo_tree), box.tokens, box.content.constants())
         attacks = [
             (Line.TOO_EARLY, "in the last block of its retention", w.reclaim(box, tip=last - 1)),
             (Line.TOO_EARLY, "at once", w.reclaim(box, tip=TIP)),
             (Line.UNSIGNED, "by a stranger", h.instead(1, w.coin(STRANGER)).by(STRANGER, CLIENT, RIVAL)),
-            (Line.UNITS, "the token kept", h.add(Out(ERG, NODE.tree, ((TASK, units),)))),
+            (Line.UNITS, "the token kept", h.add(Out(ERG, NODE.tree, ((TASK, 1),)))),
             (Line.UNITS, "a unit kept in the first output", h.out(0, tokens=((TASK, 1),))),
+            (Line.TOO_EARLY, "beside another in its place", h.spend(1, w.receipt(OTHER, height=last).box)),
             (Line.SECOND, "a new receipt for the same task", h.add(again)),
         ]
         yield from against(f"reclaim of a {what}", h, attacks)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from aihd.protocol import codec, selection
 from aihd.protocol.boxes import ClaimedTask, On
-from aihd.protocol.constants import SLACK, TICKETS
-from aihd.protocol.plans import escrow_value
+from aihd.protocol.constants import MAX_EXEC, SLACK, TICKETS
+from aihd.protocol.guards import escrow_value
 
 from .cases import Case, Line, against
 from .chain import CLIENT, NODE, RIVAL, STRANGER, Draft, Out, header_id
-from .world import BOND_TOKEN, ERG, OTHER, TIP, World
+from .world import BOND_TOKEN, ERG, EXPIRY, OTHER, TIP, World
 
 NEXT = TIP + 1
 
@@ -20,6 +20,8 @@ def cases(w: World) -> Iterator[Case]:
     yield from _qualify(w)
     yield from _lottery(w)
     yield from _terms(w)
+    yield from _windows(w)
+    yield from _ended(w)
     yield from _counterfeit(w)
     yield from _refund(w)
     yield from _cancel(w)
@@ -99,7 +101,14 @@ def _terms(w: World) -> Iterator[Case]:
         (Line.TERMS, "another input", {"input_commitment": OTHER}),
         (Line.TERMS, "another locator", {"locator": "data:,other"}),
         (Line.TERMS, "a deadline a block later", {"exec_deadline": NEXT + 51}),
-        (Line.TERMS, "a smaller payment, to owe no fee", {"payment": 1}),
+        (Line.TERMS, "a smaller payment, to owe no fee", {"payment": 1, "worth": 1}),
+        (Line.TERMS, "a smaller worth", {"worth": 1}),
+        (Line.TERMS, "a smaller payment", {"payment": 1}),
+        (Line.HELD, "another holdback", {"holdback_bps": 1}),
+        (Line.HELD, "a holdback below nothing", {"holdback_bps": -1}),
+        (Line.STALE, "half of its time", {"exec_deadline": NEXT + 25}),
+        (Line.STALE, "a deadline that is over", {"exec_deadline": TIP}),
+        (Line.STALE, "a deadline at 0", {"exec_deadline": 0}),
         (Line.TERMS, "another node", {"node": RIVAL.pk}),
         (Line.LONG, "a deadline near 2^63", {"exec_deadline": 2**63 - 1}),
         (Line.LONG, "a negative payment", {"payment": -1}),
@@ -107,11 +116,13 @@ def _terms(w: World) -> Iterator[Case]:
         (Line.HEIGHT, "claimed long ago", {"claim_height": NEXT - SLACK - 1}),
     ]
     yield from against("claim", h, [(line, how, h.edit(1, ClaimedTask, **change)) for line, how, change in changes])
-    four = codec.coll_long((ERG, NEXT + 50, NEXT, 0))
-    tip_left = w.claim(w.task(escrow_value(ERG) + ERG))
+    four = codec.coll_long((ERG, ERG, NEXT + 50, NEXT))
+    six = codec.coll_long((ERG, ERG, NEXT + 50, NEXT, 0, 0))
+    tip_left = w.claim(w.task(escrow_value(ERG, ERG, in_token=False) + ERG))
     two = w.claim()
     attacks = [
         (Line.FORM, "four terms", h.register(1, 6, four)),
+        (Line.FORM, "six terms", h.register(1, 6, six)),
         (Line.FORM, "the client as bytes", h.register(1, 7, codec.coll_byte(CLIENT.pk))),
         (Line.FORM, "no locator register", h.out(1, registers=h.outputs[1].registers[:5])),
         (Line.LEAK, "what the task holds beyond the payment goes to change", tip_left.value(1, -ERG)),
@@ -119,6 +130,41 @@ def _terms(w: World) -> Iterator[Case]:
         (Line.FOOLED, "the task is eaten by a claim of the attacker's own box", _beside_own_box(w)),
     ]
     yield from against("claim", h, attacks)
+
+
+def _windows(w: World) -> Iterator[Case]:
+    """Execution windows that bind a bond for too long, or to a deadline that is over when the claim is mined."""
+    short = w.claim(w.task(exec_window=20))
+    yield Case("claim: mined when half of its time is over", Line.STALE, short.at(TIP + 10), short.at(TIP + 9))
+    longest, longer = (w.claim(w.task(exec_window=MAX_EXEC + more)) for more in (0, 1))
+    yield Case("claim: a deadline further off than the market lives on", Line.RENT, longer, longest)
+    h = w.claim()
+    for window in (0, -1, -(2**63), 2**63 - 1):
+        task = w.task(exec_window=window)
+        attack = h.instead(0, task.box).out(1, tokens=((task.raw_id, 2),))
+        yield Case(f"claim: an execution window of {window} blocks", Line.LONG, attack, h)
+
+
+def _ended(w: World) -> Iterator[Case]:
+    """A bond token that storage rent gave away, under a script of one's own; and claims of any bond once such may exist."""
+    late = w.task(claim_deadline=10**7, height=EXPIRY - 50)
+    last = w.claim(late, None, EXPIRY - 1)
+    yield Case("claim: a block after the end of the market", Line.RENT, w.claim(late, None, EXPIRY), last)
+    h = w.claim()
+    bond = w.bond()
+    for tree, who in (
+        (STRANGER.tree, "a thief"),
+        (NODE.tree, "a node"),
+        (bytes(w.minter().box.ergo_tree), "the minter's guard"),
+    ):
+        own = w.place(Out(bond.value, tree, ((BOND_TOKEN, 1),), bond.content.constants()))
+        loose = h.instead(1, own).out(0, tree=tree).by(NODE, STRANGER)
+        yield Case(f"claim: a box of {who} with one bond token for a bond", Line.RENT, loose, h)
+        paid = loose.out(1, tree=STRANGER.tree, tokens=())
+        yield Case(f"claim: a box of {who} with one bond token, the payment to himself", Line.RENT, paid, h)
+    own = w.place(Out(bond.value, STRANGER.tree, ((BOND_TOKEN, 1),), bond.content.constants()))
+    over = last.at(EXPIRY + 60_000).instead(1, own).out(0, tree=STRANGER.tree).by(NODE, STRANGER)
+    yield Case("claim: a box with one bond token for a bond, when the market is over", Line.RENT, over, last)
 
 
 def _beside_own_box(w: World) -> Draft:

@@ -5,13 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from . import attacks_bond, attacks_minter, attacks_rating, attacks_release, attacks_return, attacks_task, honest
+from . import (
+    attacks_bond,
+    attacks_held,
+    attacks_minter,
+    attacks_rating,
+    attacks_release,
+    attacks_return,
+    attacks_task,
+    attacks_token,
+    honest,
+)
 from .cases import Case
 from .chain import Draft
 from .judge import Judge, Verdict
 from .world import World
 
-MODULES = (attacks_minter, attacks_task, attacks_bond, attacks_release, attacks_return, attacks_rating)
+MODULES = (
+    attacks_minter,
+    attacks_task,
+    attacks_token,
+    attacks_bond,
+    attacks_release,
+    attacks_return,
+    attacks_rating,
+    attacks_held,
+)
 
 
 def all_cases(world: World, modules: Iterable[Any] = MODULES) -> Iterator[Case]:

@@ -184,7 +184,8 @@ class World:
 
     def rated(self, client: int = 0, node: int = 0, marks: tuple[int, int] = (0, 0), **changes: Any) -> On[Rating]:
         """A rating with commitments to `client` and `node`, and the `marks` that were revealed."""
-        rating = self.committed(self.rating(**changes), client, node)
+        rating = self.rating(changes.pop("task_id", TASK), **changes)
+        rating = self.committed(rating, client, node)
         revealed = replace(rating.content, client_mark=marks[0], node_mark=marks[1])
         return self.box(revealed, rating.value, rating.tokens)
 

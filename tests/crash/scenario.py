@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aihd.client.client import Order
+from onchain import order as ordered
+
 from aihd.core.task import State, Where
 from aihd.demo.world import Daemon, World, world
 from aihd.errors import AihdError, TemporaryError
@@ -46,11 +47,11 @@ class Plot:
     points: int
 
 
-# Claim, release, commit, reveal, settle; and claim, fail.
+# Claim, release, commit, reveal, settle; and claim, fail, settle, which gives the value of its rating back.
 PAID: Final = Plot(
     *("paid", {}, State.PAID, PAYMENT - treasury_fee(PAYMENT) - 5 * FEE + RATING_VALUE, Guard.RECEIPT), points=1
 )
-REFUSED: Final = Plot("refused", {"DIGEST_ALGORITHM": "none"}, State.FAILED, -2 * FEE, Guard.FAILURE, points=0)
+REFUSED: Final = Plot("refused", {"DIGEST_ALGORITHM": "none"}, State.FAILED, -3 * FEE, Guard.FAILURE, points=0)
 PLOTS: Final = {plot.name: plot for plot in (PAID, REFUSED)}
 
 
@@ -120,7 +121,9 @@ class Stage:
 
     async def _play(self, plot: Plot) -> bytes:
         client = self.world.client.client
-        order = Order(self.world.services[SERVICE], PAYMENT, 60, 200)
+        order = ordered(
+            self.world.services[SERVICE], payment=PAYMENT, holdback_bps=5_000, claim_window=60, exec_window=200
+        )
         task_id = await client.post(order, self.input_path, plot.config)
         await client.wait_for(task_id, lambda now: now.where is not Where.OPEN)
         await self._deliver(task_id)

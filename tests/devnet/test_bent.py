@@ -14,7 +14,7 @@ from bent import ALL, BEHIND, DEEP, HUGE, KINDS, LARGE, Bent, bent
 from aihd.devnet import Devnet
 
 JSON = {"Content-Type": "application/json"}
-QUICK = aiohttp.ClientTimeout(total=1.0)
+QUICK, PATIENT = 1.0, 30.0  # seconds
 
 
 @pytest_asyncio.fixture
@@ -28,10 +28,10 @@ async def devnet() -> AsyncIterator[Devnet]:
         yield running
 
 
-async def _ask(source: Bent, path: str, body: str | None = None) -> tuple[int, bytes]:
+async def _ask(source: Bent, path: str, body: str | None = None, seconds: float = PATIENT) -> tuple[int, bytes]:
     method = "GET" if body is None else "POST"
     async with (
-        aiohttp.ClientSession(timeout=QUICK) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=seconds)) as session,
         session.request(method, source.url + path, data=body, headers=JSON, max_redirects=3) as answer,
     ):
         return answer.status, await answer.read()
@@ -73,7 +73,7 @@ def test_bent__with_a_fault_that_is_none__names_those_that_are() -> None:
 async def test_bent__silent__gives_no_answer(devnet: Devnet, fault: str) -> None:
     async with bent(devnet, "node", fault) as source:
         with pytest.raises((TimeoutError, aiohttp.ClientError)):
-            await _ask(source, "/info")
+            await _ask(source, "/info", seconds=QUICK)
         source.switch()
         await _json(source, "/info")
 
@@ -169,7 +169,7 @@ def _raise() -> bool:
 async def test_bent__endless_and_huge__do_not_end_soon(devnet: Devnet) -> None:
     async with bent(devnet, "node", "endless-body") as source:
         with pytest.raises(TimeoutError):
-            await _ask(source, "/info")
+            await _ask(source, "/info", seconds=QUICK)
         source.switch("redirects")
         with pytest.raises(aiohttp.TooManyRedirects):
             await _ask(source, "/info")

@@ -118,6 +118,8 @@ def test_devnet__steered_as_a_node_lives__has_headers_ahead_and_a_reorg_in_the_m
         assert '"height": 22' in verb(url, "settle").stdout
         wrong = verb(url, "node", "--self-mined", "2")
         assert wrong.returncode == 64 and "a number of 0 to 1; it has '2.0'" in wrong.stderr
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=10)
 
 
 def test_devnet__when__its_output_is_a_file__then__a_line_for_each_block_and_gone_at_term() -> None:

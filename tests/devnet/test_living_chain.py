@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -17,6 +18,7 @@ from aihd.devnet.account import Account
 from aihd.devnet.blocks import blake2b, header_bytes
 from aihd.devnet.decode import in_order
 from aihd.errors import UsageError
+from aihd.protocol.panics import contained
 from aihd.protocol.trees import FEE_TREE
 
 A, B = key(1), key(2)
@@ -365,3 +367,50 @@ async def test_node__asked_for_utilities__answers() -> None:
         assert [each["height"] for each in proved["suffixTail"]] == [18, 19, 20]
         listed = (await client.node("/blockchain/block/byHeaderIds", [block.block_id, "00" * 32])).json
         assert [each["header"]["id"] for each in listed] == [block.block_id]
+
+
+# ---------------------------------------------------------------- boxes that the reference reads, and ergo-lib does not
+
+
+UNREADABLE = {
+    "a box worth nothing": bytes.fromhex("6300" + A.tree.hex() + "140000" + "11" * 32 + "00"),
+    "an unsigned big integer": bytes.fromhex("0901ff"),
+    "an option": bytes.fromhex("280402"),
+}
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("kind", UNREADABLE)
+async def test_plant__a_box_that_ergo_lib_cannot_read__is_in_a_block_and_on_every_page(kind: str) -> None:
+    async with connected() as client:
+        chain = client.chain
+        box_id = chain.plant(A.tree, 10_000_000, [UNREADABLE[kind]])
+        waiting = (await client.node("/transactions/unconfirmed")).json
+        assert waiting[0]["outputs"][0]["boxId"] == box_id
+        (block,) = chain.mine()
+        with pytest.raises(BaseException):  # noqa: B017 - it panics, or has one of several errors
+            contained(lambda: chain.ledger.boxes[box_id].view.box)
+        shown = (await client.node(f"/blocks/{block.block_id}")).json["blockTransactions"]["transactions"][0][
+            "outputs"
+        ][0]
+        assert shown["additionalRegisters"] == {"R4": UNREADABLE[kind].hex()}
+        assert (await client.node(f"/utxo/byId/{box_id}")).json == shown
+        for path in (f"/blockchain/box/byAddress/{A.address}", f"/blockchain/transaction/byAddress/{A.address}"):
+            assert (await client.node(path)).json["total"] == 1
+        listed = (await client.explorer(f"/v1/boxes/unspent/byErgoTree/{A.tree.hex()}")).json["items"]
+        assert listed[0]["additionalRegisters"]["R4"]["renderedValue"] is None
+        assert (await client.explorer(f"/v1/transactions/{shown['transactionId']}")).status == 200
+        chain.reorg(1)
+        chain.mine()
+        assert chain.ledger.utxo_view(box_id) is not None
+
+
+def test_plant__by_another_s_signature__is_refused() -> None:
+    chain = Chain()
+    chain.plant(A.tree, 10_000_000, [UNREADABLE["an option"]])
+    (entry,) = chain.pool
+    chain.pool.clear()
+    raw = bytearray(entry.view.raw)
+    raw[40] ^= 1  # in the proof
+    with pytest.raises(RejectedError, match=r"should pass verification\. [0-9a-f]{64}: #0 => Success\(\(false,403\)\)"):
+        chain.submit(replace(entry.view, raw=bytes(raw)))

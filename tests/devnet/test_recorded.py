@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -252,16 +253,14 @@ async def _invalid(done: Mistakes) -> None:
     await done.send("fee too low", done.paid(box, 5_000_000, 100_000))
     await done.send("no fee", done.paid(box, 5_000_000, 0))
     for name, amount in (("creates ERG", 1_100_000), ("loses ERG", -3_900_000)):
-        await done.send(name, done.bent(usual, lambda tx, amount=amount: _add(tx, amount)))
+        await done.send(name, done.bent(usual, partial(_add, amount)))
     await done.send("dust", done.bent(usual, lambda tx: tx["outputs"][1].update(value=1000)))
     minted = [{"tokenId": "11" * 32, "amount": 5}]
     await done.send("makes a token", done.bent(usual, lambda tx: tx["outputs"][0].update(assets=minted)))
     late = {"creationHeight": 10_000_000}
     await done.send("future creation height", done.bent(usual, lambda tx: tx["outputs"][0].update(late)))
     for name, proof in (("bad proof", "00" * 56), ("empty proof", "")):
-        await done.send(
-            name, done.bent(usual, lambda tx, proof=proof: _first(tx)["spendingProof"].update(proofBytes=proof))
-        )
+        await done.send(name, done.bent(usual, partial(_prove, proof)))
     await done.send("unknown input", done.bent(usual, lambda tx: _first(tx).update(boxId="22" * 32)))
     await done.send("unknown data input", done.bent(usual, lambda tx: tx["dataInputs"].append({"boxId": "33" * 32})))
     await done.send("no outputs key", done.bent(usual, lambda tx: tx.pop("outputs")))
@@ -276,8 +275,12 @@ def _first(tx: Json) -> Json:
     return tx["inputs"][0]
 
 
-def _add(tx: Json, amount: int) -> None:
+def _add(amount: int, tx: Json) -> None:
     tx["outputs"][0]["value"] += amount
+
+
+def _prove(proof: str, tx: Json) -> None:
+    _first(tx)["spendingProof"]["proofBytes"] = proof
 
 
 async def _pooled(done: Mistakes) -> None:

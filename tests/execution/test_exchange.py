@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,19 +13,32 @@ import aiohttp
 import made
 import pytest
 import pytest_asyncio
+from door import Shop, open_door
+from holder import Holder
 from offchain import digest
 
+from aihd.chain.signer import Signer
 from aihd.core.task import Stage, Task, Where
+from aihd.execution import seal
+from aihd.execution.auth import upload_message
 from aihd.execution.content import ContentStore
-from aihd.execution.exchange import PREFIX, exchange_app
+from aihd.execution.desk import Keys
+from aihd.execution.exchange import PREFIX
 from aihd.execution.inputs import InputStore
-from aihd.ops.web import serve
 from aihd.protocol import envelope
 from aihd.protocol.hashes import input_commitment, receipt_cid
 
+GENESIS = digest("genesis")
+CLIENT, NODE = "the key of client", "the key of node"
+SIGNER, CLIENT_KEY, NODE_KEY = Signer(CLIENT), Holder.of(CLIENT), Holder.of(NODE)
 SALT = digest("salt")
 BODY = SALT + b"".join(envelope.encode({"A": "1"}, [b"the input"]))
-TASK = made.task(input_commitment=input_commitment(SALT, [BODY[32:]]), where=Where.CLAIMED)
+TASK = made.task(
+    id=digest("task"),
+    input_commitment=input_commitment(SALT, [BODY[32:]]),
+    client=CLIENT_KEY.public_key,
+    where=Where.CLAIMED,
+)
 
 
 @dataclass(slots=True)
@@ -37,14 +51,21 @@ class Door:
     inputs: InputStore
     content: ContentStore
     receipts: Path
+    inbox: Path
     told: list[bytes]
 
     async def ask(self, method: str, path: str, data: Any = None, **headers: str) -> tuple[int, bytes]:
-        async with self.session.request(method, f"{self.url}{PREFIX}/{path}", data=data, headers=headers) as answer:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.session.request(method, f"{self.url}{PREFIX}/{path}", data=data, headers=named) as answer:
             return answer.status, await answer.read()
 
-    async def put(self, data: Any = BODY, task_id: bytes = TASK.id) -> tuple[int, bytes]:
-        return await self.ask("PUT", f"tasks/{task_id.hex()}/input", data)
+    async def put(self, data: bytes | AsyncIterator[bytes] = BODY, task_id: bytes = TASK.id) -> tuple[int, bytes]:
+        """What the task's client sends: signed, and sealed for the node."""
+        pieces = once(data) if isinstance(data, bytes) else data
+        body = seal.seal(NODE_KEY.public_key, seal.input_context(task_id), pieces)
+        signature = SIGNER.sign_message(upload_message(GENESIS, task_id)).hex()
+        path = f"tasks/{task_id.hex()}/input"
+        return await self.ask("PUT", path, body, AIH_Signature=signature, Content_Type=seal.CONTENT_TYPE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +74,10 @@ class Book:
 
     def find(self, task_id: bytes) -> Task | None:
         return self.tasks.get(task_id)
+
+
+async def once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 @pytest_asyncio.fixture
@@ -66,9 +91,10 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
         told.append(task_id)
         book[task_id] = replace(book[task_id], stage=Stage.INPUT)
 
-    app = exchange_app(Book(book), inputs, content, receipts, stored)
-    async with serve(app, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session:
-        yield Door(f"http://127.0.0.1:{port}", session, book, inputs, content, receipts, told)
+    keys = Keys(NODE_KEY.public_key, NODE_KEY.agree, GENESIS)
+    shop = Shop.at(tmp_path, Book(book), inputs, keys, stored)
+    async with open_door(shop) as port, aiohttp.ClientSession() as session:
+        yield Door(f"http://127.0.0.1:{port}", session, book, inputs, content, receipts, shop.inbox, told)
 
 
 @pytest.mark.asyncio
@@ -84,10 +110,7 @@ async def test_upload__when__it_matches__then__stored_told_once_and_a_repeat_is_
 
 @pytest.mark.asyncio
 async def test_upload__when__a_crash_came_between_disk_and_journal__then__the_repeat_tells_it(door: Door) -> None:
-    async def body() -> AsyncIterator[bytes]:
-        yield BODY
-
-    await door.inputs.receive(TASK.id, TASK.input_commitment, body())
+    await door.inputs.receive(TASK.id, TASK.input_commitment, once(BODY))
     assert await door.put() == (200, b'{"stored": true}')
     assert door.told == [TASK.id]
 
@@ -102,11 +125,12 @@ async def test_upload__when__it_does_not_match__then__400_with_the_reason_and_st
     assert answer.startswith(b'{"error": "input: ')
     assert door.inputs.get(TASK.id) is None
     assert door.told == []
+    assert list(door.inbox.iterdir()) == []
     assert (await door.put())[0] == 201
 
 
 @pytest.mark.asyncio
-async def test_upload__when__too_large__then__400_before_its_end(door: Door) -> None:
+async def test_upload__when__too_large__then__413_before_its_end(door: Door) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -118,10 +142,11 @@ async def test_upload__when__too_large__then__400_before_its_end(door: Door) -> 
 
     try:
         status, answer = await door.put(endless())
-        assert (status, b"larger than the 1000 bytes" in answer) == (400, True)
+        assert (status, b"input: it is larger than" in answer) == (413, True)
     except aiohttp.ClientError:
         pass  # the node closed while we were still sending
     assert sent < 10**8
+    assert list(door.inbox.iterdir()) == []
     assert door.inputs.get(TASK.id) is None
 
 
@@ -181,27 +206,76 @@ async def test_upload__when__a_stranger_dribbles__then__the_client_gets_in(door:
 
 
 @pytest.mark.asyncio
-async def test_task__when__shown__then__its_state_and_nothing_secret(door: Door) -> None:
-    door.book[TASK.id] = replace(TASK, output_hash=digest("o"), receipt_cid=b"\1" * 38, note="why", salt=b"secret" * 5)
-    async with door.session.get(f"{door.url}{PREFIX}/tasks/{TASK.id.hex()}") as answer:
-        assert await answer.json() == {
-            "id": TASK.id.hex(),
-            "state": "awaiting input",
-            "output_hash": digest("o").hex(),
-            "receipt_cid": "01" * 38,
-            "note": "why",
-        }
+async def test_upload__when__the_signature_is_wrong_or_the_body_packed__then__refused_before_the_body(
+    door: Door,
+) -> None:
+    path, signature = f"tasks/{TASK.id.hex()}/input", SIGNER.sign_message(upload_message(GENESIS, TASK.id)).hex()
+    kind = f"Content-Type: {seal.CONTENT_TYPE}"
+    for status, headers in (
+        (403, [kind]),
+        (403, [kind, "AIH-Signature: 00"]),
+        (415, [kind, f"AIH-Signature: {signature}", "Content-Encoding: gzip"]),
+        (415, [f"AIH-Signature: {signature}"]),
+        (413, [kind, f"AIH-Signature: {signature}", "Content-Length: 1000000000"]),
+    ):
+        told = headers if any("Length" in line for line in headers) else [*headers, "Content-Length: 1000"]
+        reader, writer = await asyncio.open_connection(*door.url.removeprefix("http://").split(":"))
+        writer.write("\r\n".join([f"PUT {PREFIX}/{path} HTTP/1.1", "Host: x", *told, "", ""]).encode())
+        assert int((await asyncio.wait_for(reader.readline(), 5)).split()[1]) == status
+        writer.close()
+    assert door.inputs.get(TASK.id) is None
 
 
 @pytest.mark.asyncio
-async def test_output__when__kept__then__whole_or_a_part_of_it(door: Door) -> None:
-    async with door.content.receive(100) as sink:
-        sink.write(b"0123456789")
-        output_hash, _ = await sink.commit()
-    assert await door.ask("GET", f"outputs/{output_hash.hex()}") == (200, b"0123456789")
-    assert await door.ask("GET", f"outputs/{output_hash.hex()}", Range="bytes=3-5") == (206, b"345")
-    status, answer = await door.ask("GET", f"outputs/{digest('x').hex()}")
-    assert (status, answer) == (404, b'{"error": "no output with this hash is kept here"}')
+async def test_upload__when__announced_with_expect__then__told_to_go_on_or_why_not(door: Door) -> None:
+    signature = SIGNER.sign_message(upload_message(GENESIS, TASK.id)).hex()
+    for line, expected in ((f"AIH-Signature: {signature}", 100), ("AIH-Signature: 00", 403)):
+        head = [
+            f"PUT {PREFIX}/tasks/{TASK.id.hex()}/input HTTP/1.1",
+            "Host: x",
+            f"Content-Type: {seal.CONTENT_TYPE}",
+            "Content-Length: 1000",
+            "Expect: 100-continue",
+            line,
+        ]
+        reader, writer = await asyncio.open_connection(*door.url.removeprefix("http://").split(":"))
+        writer.write("\r\n".join([*head, "", ""]).encode())
+        assert int((await asyncio.wait_for(reader.readline(), 5)).split()[1]) == expected
+        writer.close()
+
+
+@pytest.mark.asyncio
+async def test_task__when__shown__then__its_state_and_nothing_secret(door: Door) -> None:
+    note = "bad input: the service answers 422: 'my secret' is too short"
+    door.book[TASK.id] = replace(
+        TASK, stage=Stage.BROKEN, output_hash=digest("o"), receipt_cid=b"\1" * 38, note=note, salt=b"secret" * 5
+    )
+    async with door.session.get(f"{door.url}{PREFIX}/tasks/{TASK.id.hex()}") as answer:
+        text = await answer.text()
+    assert "secret" not in text
+    shown = json.loads(text)
+    sealed = bytes.fromhex(shown.pop("note"))
+    assert shown == {
+        "id": TASK.id.hex(),
+        "state": "failing",
+        "code": "bad input",
+        "output_hash": digest("o").hex(),
+        "receipt_cid": "01" * 38,
+    }
+    context = seal.note_context(TASK.id)
+    opened = seal.unseal(CLIENT_KEY.agree, CLIENT_KEY.public_key, context, once(sealed))
+    assert b"".join([part async for part in opened]).rstrip(b"\0").decode() == note
+
+
+@pytest.mark.asyncio
+async def test_note__when__it_quotes_more_or_less__then__its_length_does_not_tell(door: Door) -> None:
+    sizes = set()
+    for length in (1, 30, 150):
+        door.book[TASK.id] = replace(TASK, note="x" * length)
+        shown = json.loads((await door.ask("GET", f"tasks/{TASK.id.hex()}"))[1])
+        sizes.add(len(shown["note"]))
+        assert shown["code"] == ""
+    assert len(sizes) == 1
 
 
 @pytest.mark.asyncio

@@ -10,6 +10,7 @@ import aiohttp
 import made
 import pytest
 import pytest_asyncio
+from door import Shop, open_door
 from holder import Holder
 from offchain import digest
 
@@ -18,9 +19,9 @@ from aihd.core.task import Stage, Task, Where
 from aihd.execution import seal
 from aihd.execution.auth import upload_message
 from aihd.execution.content import ContentStore
-from aihd.execution.exchange import PREFIX, Keys, exchange_app
+from aihd.execution.desk import Keys
+from aihd.execution.exchange import PREFIX
 from aihd.execution.inputs import InputStore
-from aihd.ops.web import serve
 from aihd.protocol import envelope
 from aihd.protocol.hashes import input_commitment
 
@@ -78,12 +79,13 @@ async def door(tmp_path: Path) -> AsyncIterator[Door]:
     book = {TASK.id: TASK}
     inputs, content = InputStore(tmp_path / "inputs", 1000), ContentStore(tmp_path / "content")
     keys = Keys(NODE_KEY.public_key, NODE_KEY.agree, GENESIS)
+    (tmp_path / "receipts").mkdir()
 
     def stored(task_id: bytes) -> None:
         book[task_id] = replace(book[task_id], stage=Stage.INPUT)
 
-    app = exchange_app(Book(book), inputs, content, tmp_path / "receipts", stored, keys)
-    async with serve(app, "127.0.0.1", 0) as port, aiohttp.ClientSession() as session:
+    shop = Shop.at(tmp_path, Book(book), inputs, keys, stored)
+    async with open_door(shop) as port, aiohttp.ClientSession() as session:
         yield Door(f"http://127.0.0.1:{port}{PREFIX}", session, book, inputs, content)
 
 

@@ -97,7 +97,7 @@ async def test_seal__when__the_reader_is_no_key__then__seal_error(key: bytes) ->
 def test_derived_key__when__asked_again__then__the_same_and_another_for_every_reader_and_purpose() -> None:
     def made(holder: Holder, reader: Holder, context: bytes) -> bytes:
         ephemeral = derived_key(holder.public_key, holder.agree, reader.public_key, context)
-        return Sealer(reader.public_key, context, ephemeral).header
+        return Sealer(seal.seal_key(reader.public_key, context, ephemeral)).header
 
     first = made(READER, STRANGER, CONTEXT)
     assert made(READER, STRANGER, CONTEXT) == first

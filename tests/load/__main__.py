@@ -23,7 +23,7 @@ async def main() -> int:
             after = await on.finish()
             print(f"at the end: {dict(after)}")
             lost = CLAIMED + FAILED - after.total() + after[State.LOST] + after[State.TIMED_OUT]
-            paid = len(on.waiting) - (after.total() - after[State.REFUNDED])
+            paid = len(on.waiting) - (after.total() - after[State.ADMITTED])
             print(f"{lost} lost, {paid} not delivered")
             return 1 if lost or paid else 0
 

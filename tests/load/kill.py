@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import made
+from onchain import order
 
 from aihd.chain.submitter import Intent
-from aihd.client.client import Order
 from aihd.core.task import AT_WORK, State, Task
 from aihd.demo.world import Daemon, World, world
 from aihd.errors import TemporaryError
 from aihd.execution.inputs import data_locator
 from aihd.protocol import envelope, hashes, plans
-from aihd.protocol.boxes import TaskEscrow
-from aihd.protocol.constants import VERSION
 from aihd.protocol.funding import Funds, Plan
 from aihd.store.journal import Journal
 
@@ -60,11 +59,11 @@ class Load:
         """Bring the daemon's hands full."""
         for number in range(FAILED):
             self.failing.append(await self._post_bad(number))
-        await self._until(lambda states: states[State.REFUNDED] == FAILED)
+        await self._until(lambda states: states[State.ADMITTED] == FAILED)
         service = self.world.services["text-digest"]
         for _ in range(CLAIMED):
-            order = Order(service, PAYMENT, WINDOW, WINDOW)
-            self.waiting.append(await self.world.client.client.post(order, self.source, {}))
+            wanted = order(service, payment=PAYMENT, claim_window=WINDOW, exec_window=WINDOW)
+            self.waiting.append(await self.world.client.client.post(wanted, self.source, {}))
         await self._until(lambda states: states[State.AWAITING_INPUT] == CLAIMED)
 
     async def kill(self) -> float:
@@ -103,8 +102,15 @@ class Load:
         locator = data_locator(salt + body)
 
         def plan(market: plans.Market, funds: Funds) -> Plan:
-            deadline = market.height + WINDOW
-            terms = TaskEscrow(service, commitment, PAYMENT, 0, deadline, WINDOW, 0, 1, VERSION, key, locator)
+            terms = made.escrow(
+                service_hash=service,
+                input_commitment=commitment,
+                payment=PAYMENT,
+                claim_deadline=market.height + WINDOW,
+                exec_window=WINDOW,
+                client=key,
+                locator=locator,
+            )
             return plans.post(market, terms, funds)
 
         record = await client.submitter.transact(Intent("post", commitment), lambda s: plan(s.market, s.funds))

@@ -18,10 +18,10 @@ async def test_daemon__when__killed_with_64_tasks_in_flight__then__ready_again_a
     async with load(tmp_path) as on:
         await on.fill()
         before = on.states()
-        assert (before[State.AWAITING_INPUT], before[State.REFUNDED]) == (CLAIMED, FAILED)
+        assert (before[State.AWAITING_INPUT], before[State.ADMITTED]) == (CLAIMED, FAILED)
         await on.kill()
         assert on.states() == before
         after = await on.finish()
         assert after.total() == CLAIMED + FAILED
-        assert after[State.REFUNDED] == FAILED
+        assert after[State.ADMITTED] == FAILED
         assert not any(after[state] for state in {*AT_WORK, State.BEATEN, State.SLASHED, State.LOST, State.TIMED_OUT})

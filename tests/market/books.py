@@ -8,21 +8,44 @@ from dataclasses import dataclass
 from chaos.people import FEE, Ground, Job
 from chaos.world import World
 
-from aihd.core.task import Where
+from aihd.core.task import RELEASED, Where
 from aihd.protocol import guards
-from aihd.protocol.constants import RATING_VALUE, RECEIPT_VALUE
-from aihd.protocol.plans import escrow_value
+from aihd.protocol.constants import BURN, MIN_BOX, RATING_VALUE, USELESS
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How one task ended on the chain: whose it was (None: nobody's), where it stood, its payment and what was slashed (nanoERG)."""
+    """How one task ended on the chain: whose it was (None: nobody's) and where it stood; its payment, what was slashed, what waits for
+    its rating to be settled, and what was burned (nanoERG)."""
 
     node: bytes | None
     where: Where
     payment: int
     slashed: int = 0
-    settled: bool = False
+    held: int = 0
+    burned: int = 0
+
+    @property
+    def released(self) -> bool:
+        return self.where in RELEASED
+
+    @property
+    def earned(self) -> int:
+        """What it brought its node without the fees. A rating's value is the node's, once it is settled; a failure's was its own before."""
+        if self.released:
+            left = self.payment - guards.treasury_fee(self.payment) - self.held - self.burned
+            return left + (RATING_VALUE if self.where is Where.SETTLED else 0)
+        return -RATING_VALUE if self.where is Where.FAILED else 0
+
+    @property
+    def back(self) -> int:
+        """What came back to its client."""
+        locked = guards.escrow_value(self.payment, self.payment, in_token=False)
+        if self.where in (Where.FAILED, Where.FAILURE_SETTLED):
+            return locked - MIN_BOX
+        if self.where is Where.TIMED_OUT:
+            return locked + self.slashed - FEE
+        return locked - FEE if self.where is Where.LOST else 0  # taken back
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +66,11 @@ def end_of(ground: Ground, job: Job, payment: int) -> End:
     node = life.claimed.content.node
     where = life.where(ground.chain.height + 1) or Where.OPEN
     slashed = guards.slash(payment, payment) if where is Where.TIMED_OUT else 0
-    return End(node, where, payment, slashed, where is Where.SETTLED)
+    rating = life.rating.content if life.rating else None
+    share = rating.held if rating is not None else 0
+    if where is not Where.SETTLED:
+        return End(node, where, payment, slashed, held=share)
+    return End(node, where, payment, burned=share if rating is not None and rating.client_mark == USELESS else 0)
 
 
 def balance(ground: Ground, tree: bytes) -> int:
@@ -64,14 +91,13 @@ def accounts(
 
     `fees` is what each key paid to miners."""
     ground, every = world.ground, list(ends)
-    rows = [_treasury(world, before, every), _client(world, before, every, fees)]
+    burned = Account("burned", balance(ground, BURN), sum(end.burned for end in every))
+    rows = [_treasury(world, before, every), _client(world, before, every, fees), burned]
     for place in world.places:
         key = place.signer.public_key
         mine = [end for end in every if end.node == key]
-        earned = sum(end.payment - guards.treasury_fee(end.payment) for end in mine if _released(end))
-        earned += sum(RATING_VALUE for end in mine if end.settled)
         tree = place.signer.tree
-        should = before[tree] + earned - fees[key]
+        should = before[tree] + sum(end.earned for end in mine) - fees[key]
         rows.append(Account(place.name, balance(ground, tree), should))
         bond = ground.bond(key)
         should = before[key] - sum(end.slashed for end in mine)
@@ -79,25 +105,14 @@ def accounts(
     return rows
 
 
-def _released(end: End) -> bool:
-    return end.where in (Where.RELEASED, Where.COMMITTED, Where.REVEALED, Where.RATED, Where.SETTLED)
-
-
 def _treasury(world: World, before: Mapping[bytes, int], ends: list[End]) -> Account:
     tree = world.treasury.tree
-    should = before[tree] + sum(guards.treasury_fee(end.payment) for end in ends if _released(end))
+    should = before[tree] + sum(guards.treasury_fee(end.payment) for end in ends if end.released)
     return Account("treasury", balance(world.ground, tree), should)
 
 
 def _client(world: World, before: Mapping[bytes, int], ends: list[End], fees: Mapping[bytes, int]) -> Account:
     tree = world.client.signer.tree
     should = before[tree] - fees[world.client.signer.public_key]
-    for end in ends:
-        should -= escrow_value(end.payment)
-        if end.where is Where.FAILED:
-            should += escrow_value(end.payment) - RECEIPT_VALUE
-        elif end.where is Where.TIMED_OUT:
-            should += escrow_value(end.payment) + end.slashed - FEE
-        elif end.where is Where.LOST:  # taken back
-            should += escrow_value(end.payment) - FEE
+    should += sum(end.back - guards.escrow_value(end.payment, end.payment, in_token=False) for end in ends)
     return Account("client", balance(world.ground, tree), should)

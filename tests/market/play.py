@@ -31,7 +31,7 @@ AWAY_FROM: Final = 30  # block of the game from which on the first daemon goes d
 AWAY_FOR: Final = 55  # blocks: longer than a window
 PATIENCE: Final = 600
 
-MARKS = (2, 3, 4, 5, 5, 5)  # with more bad ones than that, nobody has the score that the next task asks for
+MARKS = (1, 3, 4, 5, 5, 5, 5)  # with more bad ones than that, nobody has the score that the next task asks for
 
 
 @dataclass(slots=True)
@@ -115,7 +115,8 @@ class Game:
         running = [job for job in world.client.jobs if self._at_work(job)]
         for _ in range(min(4, IN_FLIGHT - len(running), self.tasks - len(self.payments))):
             payment = self.chance.choice((ERG // 100, ERG // 20, ERG // 10))
-            job = world.client.post(world.service, payment, inline=self.chance.random() < 0.7)
+            inline, share = self.chance.random() < 0.7, self.chance.choice((0, 5_000, 10_000))
+            job = world.client.post(world.service, payment, inline=inline, holdback_bps=share)
             if job is not None:
                 job.lazy = self.chance.random() < 0.1
                 job.mark = self.chance.choice(MARKS)

@@ -22,7 +22,7 @@ from .play import NAMES, Game
 
 OVER = {
     Where.SETTLED: "PAID",
-    Where.FAILED: "FAILED with refund",
+    Where.FAILURE_SETTLED: "FAILED with refund",
     Where.TIMED_OUT: "TIMED OUT",
     Where.LOST: "taken back",
 }

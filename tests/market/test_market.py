@@ -22,5 +22,6 @@ async def test_market__when__a_third_of_the_blocks_is_replaced__then__every_task
         assert played.vanished < 20
         assert played.replaced / played.mined > 0.25
         ends = Counter(end.where for end in played.ends().values())
-        assert all(ends[where] for where in (Where.SETTLED, Where.FAILED, Where.TIMED_OUT))
-        assert any(State.LOST in seat.promises.ended.values() for seat in played.seats)
+        assert all(ends[where] for where in (Where.SETTLED, Where.FAILURE_SETTLED, Where.TIMED_OUT))
+        assert any(end.burned for end in played.ends().values())
+    assert any(State.LOST in seat.promises.ended.values() for seat in played.seats)

@@ -14,7 +14,16 @@ import pytest
 from aihd.devnet.nodo_schema import create_database
 from aihd.errors import DependencyError, TemporaryError, UsageError
 from aihd.nodo.database import holds_instance
-from aihd.nodo.reputation import SubjectKind, WriteResult, read_service_reputation, write_reputation
+from aihd.nodo.reputation import (
+    Rating,
+    SubjectKind,
+    WriteResult,
+    overwritten,
+    read_scores,
+    read_service_reputation,
+    write_ratings,
+    write_reputation,
+)
 
 SERVICE, PEER = "5" * 64, "9" * 64
 
@@ -169,3 +178,31 @@ def test_holds_instance__when__token_is_local_delegated_or_unknown__then__says_s
         True,
         False,
     ]
+
+
+def test_overwritten__when__nodo_read_before_and_wrote_after_us__then__seen_in_its_next_event_and_written_again(
+    database: Path,
+) -> None:
+    ours = [Rating(kind="peer", subject=PEER, delta=7, key=key) for key in ("a", "b")]
+
+    def nodo_adds(score: int, amount: int) -> None:
+        with closing(sqlite3.connect(database, isolation_level=None)) as connection:
+            connection.execute("UPDATE peer SET reputation_score = ? WHERE id = ?", (score + amount, PEER))
+            event = (PEER, amount, "payment_communicated", score + amount)
+            sql = "INSERT INTO reputation_events (subject_kind, subject_id, amount, reason, score_after) VALUES ('peer', ?, ?, ?, ?)"
+            connection.execute(sql, event)
+
+    nodo_adds(0, 10)
+    write_ratings(database, ours[:1])
+    nodo_adds(17, 1)  # it read after us
+    assert overwritten(database, ours) == []
+    write_ratings(database, ours[1:])
+    nodo_adds(18, 1)  # it read before our second
+    assert overwritten(database, ours) == ours[1:]
+    write_ratings(database, [], again=ours)
+    assert overwritten(database, ours) == []
+    assert read_scores(database, "peer") == {PEER: 26}
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT SUM(amount) FROM reputation_events").fetchone() == (26,), "events add up"
+        assert connection.execute("SELECT COUNT(*) FROM reputation_events WHERE reason LIKE 'aih%'").fetchone() == (2,)
+    assert write_ratings(database, ours) == [WriteResult.ALREADY] * 2

@@ -52,8 +52,8 @@ def nodos_own(folder: Path) -> type:
     assert protoc.main(["protoc", f"-I{folder}", f"--descriptor_set_out={out}", "own.proto"]) == 0
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file:
-        pool.Add(file)  # type: ignore[no-untyped-call]
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("gateway.Configuration"))  # type: ignore[no-any-return, no-untyped-call]
+        pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("gateway.Configuration"))
 
 
 async def sent_by(client_call: str, folder: Path, resources: Resources | None) -> list[tuple[int, bytes]]:

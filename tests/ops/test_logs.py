@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
 
-from aihd.ops.logs import MASK, TEXT_LIMIT, TRACE_LIMIT, setup_logging
+from aihd.ops import logs
+from aihd.ops.logs import MASK, TEXT_LIMIT, TRACE_LIMIT, HoldBack, setup_logging
 
 
 @pytest.fixture
@@ -122,3 +124,31 @@ def test_log__when__context_is_bound__then__every_event_carries_it(stream: io.St
     with structlog.contextvars.bound_contextvars(task="ab"):
         structlog.get_logger().info("claimed")
     assert events(stream)[0]["task"] == "ab"
+
+
+def test_log__when__the_same_comes_again_and_again__then__held_back_and_counted(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr("aihd.ops.logs.time.monotonic", lambda: now)
+    setup_logging("info", "json", stream)
+    log = structlog.get_logger("aihd.x")
+    for number in range(5000):
+        log.warning("refused", peer=f"10.0.0.{number}")
+        logging.getLogger("asyncio").error("socket.accept() out of system resource %s", number)
+        if number % 1000 == 0:
+            log.info("claimed", task=number)
+    counts = Counter(event["event"].split(" ")[0] for event in events(stream))
+    assert counts == {"refused": 60, "socket.accept()": 60, "claimed": 5}
+    now += 61
+    log.warning("refused", peer="10.0.0.1")
+    logging.getLogger("asyncio").error("socket.accept() out of system resource %s", 7)
+    assert [event["held_back"] for event in events(stream)[-2:]] == [4940, 4940]
+
+
+def test_log__when__strangers_invent_kinds__then__what_is_counted_stays_small(stream: io.StringIO) -> None:
+    held = HoldBack()
+    for number in range(5 * logs.MAX_KINDS):
+        name = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        held.filter(logging.LogRecord("x", logging.WARNING, "", 0, name, None, None))
+    assert len(held._seen) <= logs.MAX_KINDS + 1

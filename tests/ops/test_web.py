@@ -141,3 +141,37 @@ async def test_serve__when__block_ends_with_a_connection_open__then__port_is_fre
     assert asyncio.get_running_loop().time() - begun < 5
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("evil.example", 421), ("127.0.0.1.evil.example:9464", 421), ("localhost:9464", 200), ("LOCALHOST.", 200), ("", 421),
+     ("[::1]:9464", 200), ("10.1.2.3", 200), ("node.lan:1", 421)],
+)  # fmt: skip
+async def test_page__when__asked_for_by_a_name_that_is_not_allowed__then__421_and_nothing_of_the_status(
+    host: str, status: int
+) -> None:
+    async with Daemon().page() as (session, _):
+        for path in ("/status.json", "/", "/metrics", "/healthz"):
+            async with session.get(path, headers={"Host": host}) as answer:
+                assert answer.status == status
+                assert status == 200 or "Healthy" not in await answer.text()
+
+
+@pytest.mark.asyncio
+async def test_page__when__a_name_is_allowed__then__answered() -> None:
+    daemon = Daemon()
+    app = ops_app(
+        healthy=lambda: daemon.health,
+        ready=lambda: daemon.readiness,
+        status=daemon.status,
+        registry=daemon.registry,
+        hosts=["Node.lan"],
+    )
+    async with (
+        serve(app, "127.0.0.1", 0) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session,
+        session.get("/healthz", headers={"Host": "node.lan:9464"}) as answer,
+    ):
+        assert answer.status == 200

@@ -56,28 +56,40 @@ CONTENTS: dict[type[Any], st.SearchStrategy[Any]] = {
     ),
     TaskEscrow: st.builds(
         TaskEscrow,
-        hashes,
-        hashes,
-        *(longs,) * 7,
+        service_hash=hashes,
+        input_commitment=hashes,
+        **dict.fromkeys(
+            (
+                "worth", "payment", "min_reputation", "claim_deadline", "exec_window", "selection_window",
+                "selection_difficulty", "holdback_bps", "version",
+            ),
+            longs,
+        ),
         client=keys,
         locator=text(MAX_LOCATOR),
         allowed=st.lists(st.sampled_from(KEYS), max_size=MAX_ALLOWED).map(tuple),
     ),
     ClaimedTask: st.builds(
-        ClaimedTask, hashes, hashes, *(longs,) * 3, client=keys, node=keys, locator=text(MAX_LOCATOR)
+        ClaimedTask,
+        service_hash=hashes,
+        input_commitment=hashes,
+        **dict.fromkeys(("worth", "payment", "exec_deadline", "claim_height", "holdback_bps"), longs),
+        client=keys,
+        node=keys,
+        locator=text(MAX_LOCATOR),
     ),
     Receipt: st.builds(Receipt, *(hashes,) * 4, keys, st.binary(max_size=MAX_PROOF - 33), st.binary(max_size=MAX_CID)),
     FailureReceipt: st.builds(FailureReceipt, hashes, keys, ints, hashes, longs, st.binary(max_size=MAX_PROOF)),
     Rating: st.builds(
         Rating,
-        keys,
-        keys,
-        longs,
-        *(ints,) * 4,
-        st.sampled_from([b"", digest("c")]),
-        st.sampled_from([b"", digest("n")]),
+        client=keys,
+        node=keys,
+        **dict.fromkeys(("worth", "held", "outcome"), longs),
+        **dict.fromkeys(("commit_deadline", "reveal_deadline", "client_mark", "node_mark"), ints),
+        client_commitment=st.sampled_from([b"", digest("c")]),
+        node_commitment=st.sampled_from([b"", digest("n")]),
     ),
-}
+}  # fmt: skip
 
 
 def box(content: Content, **changes: Any) -> ErgoBox:
@@ -96,11 +108,31 @@ def test_read__when__a_content_was_written__then__the_same_content(kind: type[An
 
 
 BOND = Bond(KEYS[0], 1, open_ids=(digest("a"),), endpoint="http://x")
-TASK = TaskEscrow(digest("s"), digest("i"), 1, 0, 1, 1, 0, 1, 1, KEYS[1])
-CLAIMED = ClaimedTask(digest("s"), digest("i"), 1, 2, 3, KEYS[1], KEYS[0])
+TASK = TaskEscrow(
+    service_hash=digest("s"),
+    input_commitment=digest("i"),
+    worth=1,
+    payment=1,
+    min_reputation=0,
+    claim_deadline=1,
+    exec_window=1,
+    selection_window=0,
+    selection_difficulty=1,
+    client=KEYS[1],
+)
+CLAIMED = ClaimedTask(
+    service_hash=digest("s"),
+    input_commitment=digest("i"),
+    worth=1,
+    payment=1,
+    exec_deadline=2,
+    claim_height=3,
+    client=KEYS[1],
+    node=KEYS[0],
+)
 RECEIPT = Receipt(digest("t"), digest("i"), digest("o"), digest("p"), KEYS[0], b"sig", b"cid")
 FAILURE = FailureReceipt(digest("t"), KEYS[0], 1, digest("e"), 7, b"sig")
-RATING = Rating(KEYS[1], KEYS[0], 1, 2, 3)
+RATING = Rating(client=KEYS[1], node=KEYS[0], worth=1, commit_deadline=2, reveal_deadline=3)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +148,14 @@ RATING = Rating(KEYS[1], KEYS[0], 1, 2, 3)
         (TASK, "R4", codec.coll_byte(bytes(31))),
         (TASK, "R5", codec.coll_byte(bytes(33))),
         (TASK, "R6", codec.coll_long((0,) * 8)),
+        (TASK, "R6", codec.coll_long((0,) * 10)),
         (TASK, "R7", codec.coll_byte(KEYS[1])),
         (TASK, "R8", codec.coll_byte(bytes(MAX_LOCATOR + 1))),
         (TASK, "R8", codec.coll_byte(b"http://\xff")),
         (TASK, "R9", codec.coll_coll_byte((bytes(33),) * (MAX_ALLOWED + 1))),
         (TASK, "R9", codec.coll_coll_byte((bytes(32),))),
-        (CLAIMED, "R6", codec.coll_int((1, 2, 3))),
+        (CLAIMED, "R6", codec.coll_int((1, 2, 3, 4, 5))),
+        (CLAIMED, "R6", codec.coll_long((1, 2, 3, 4))),
         (CLAIMED, "R8", codec.int_constant(1)),
         (RECEIPT, "R6", codec.coll_byte(b"")),
         (RECEIPT, "R8", codec.coll_byte(bytes(32))),
@@ -130,6 +164,7 @@ RATING = Rating(KEYS[1], KEYS[0], 1, 2, 3)
         (FAILURE, "R5", codec.sigma_prop(KEYS[0])),
         (FAILURE, "R8", codec.int_constant(7)),
         (RATING, "R6", codec.long_constant(1)),
+        (RATING, "R6", codec.coll_long((1, 0))),
         (RATING, "R7", codec.coll_long((1, 2, 3, 4))),
         (RATING, "R8", codec.coll_byte(bytes(31))),
         (RATING, "R9", codec.coll_byte(bytes(33))),
@@ -173,3 +208,19 @@ def test_on__when__asked__then__what_the_box_says() -> None:
 def test_bond__when__fields_change__then__counters_follow_the_order_of_the_register() -> None:
     bond = replace(BOND, committed=2, score=3, completed=4, failed=5, timed_out=6, born=7)
     assert bond.counters() == (1, 2, 3, 4, 5, 6, 7)
+
+
+@pytest.mark.parametrize(
+    ("content", "own"), [(TASK, ()), (CLAIMED, ((digest("t"), 2),)), (RATING, ((digest("t"), 1),))], ids=repr
+)
+def test_read__when__a_token_stands_after_the_task_token__then__it_is_what_is_paid(
+    content: Any, own: tuple[tuple[bytes, int], ...]
+) -> None:
+    asset = digest("asset")
+    for held, expected in ((own, None), ((*own, (asset, 7)), asset)):
+        tokens = [Token(TokenId(token), amount) for token, amount in held] or None
+        candidate = ErgoBoxCandidate(
+            value=10**9, script=TREE, creation_height=1, tokens=tokens, registers=registers(content)
+        )
+        read = type(content).read(ErgoBox.from_box_candidate(candidate, TxId("11" * 32), 0))
+        assert read == replace(content, asset=expected)

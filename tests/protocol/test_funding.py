@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from ergo_lib_python.chain import ErgoBox, Token, TokenId
+from ergo_lib_python.chain import ErgoBox
 from ergo_lib_python.transaction import Transaction
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -25,19 +25,19 @@ MINE, THEIRS = signer("node").tree, signer("client").tree
 HEIGHT = 1001
 
 
-def held(*entries: tuple[int, int]) -> list[Token]:
+def held(*entries: tuple[int, int]) -> list[tuple[bytes, int]]:
     """Tokens of a box by their number and amount, in this order; a number may stand there twice."""
-    return [Token(TokenId(token(number)), amount) for number, amount in entries]
+    return [(token(number), amount) for number, amount in entries]
 
 
 def token(number: int) -> bytes:
     return digest("token", number)
 
 
-def purse(values: list[int], tokens: list[list[Token]] | None = None) -> tuple[ErgoBox, ...]:
+def purse(values: list[int], tokens: list[list[tuple[bytes, int]]] | None = None) -> tuple[ErgoBox, ...]:
     each = tokens or [[]] * len(values)
     return tuple(
-        coin(MINE, value, f"purse {number}", some or None)
+        coin(MINE, value, f"purse {number}", some)
         for number, (value, some) in enumerate(zip(values, each, strict=True))
     )
 
@@ -98,14 +98,14 @@ def test_balance__when__it_plans__then__sums_hold_and_no_rule_is_broken(
     burned=st.sets(st.integers(0, 2).map(token)) | st.dictionaries(st.integers(0, 2).map(token), st.integers(1, 500)),
 )
 def test_balance__when__tokens_are_named_or_burned__then__each_by_its_amount_and_none_of_the_wallets(
-    guarded: list[Token],
-    wallet: list[list[Token]],
-    named: list[Token],
+    guarded: list[tuple[bytes, int]],
+    wallet: list[list[tuple[bytes, int]]],
+    named: list[tuple[bytes, int]],
     burned: set[bytes] | dict[bytes, int],
 ) -> None:
-    first = coin(THEIRS, 10 * ERG, "guarded", guarded or None)
+    first = coin(THEIRS, 10 * ERG, "guarded", guarded)
     boxes = purse([ERG] * len(wallet), wallet)
-    output = Output(ERG, THEIRS, tuple((bytes(t.token_id), t.amount) for t in named))
+    output = Output(ERG, THEIRS, tuple(named))
     before, out = total_of([tokens_of(first)]), total_of([output.tokens])
     try:
         plan = balance(TxKind.SEND, (first,), [output], Funds(boxes, MINE, FEE), HEIGHT, signer=None, burned=burned)
@@ -211,6 +211,25 @@ def test_balance__when__a_named_input_leaves_tokens__then__the_wallet_gets_them(
     assert total_of(output.tokens for output in change_of(plan)) == {token(1): 2, token(2): 40}
 
 
+def test_balance__when__a_token_has_the_id_of_a_box_of_the_wallet__then__it_is_made_from_that_box() -> None:
+    boxes = purse([ERG] * 30, [[]] * 30)
+    minted = bytes(boxes[7].box_id)
+    for value in (ERG // 2, 25 * ERG):
+        plan = pay(boxes, value, ((minted, 5),))
+        assert plan.inputs[0] == boxes[7]
+        assert rules.violations(plan.unsigned(), plan.inputs, height=HEIGHT, parameters=PARAMETERS) == ()
+
+
+def test_balance__when__boxes_have_to_be_spent__then__they_are_whatever_else_would_do() -> None:
+    boxes = purse([ERG, 2 * ERG, 3 * ERG])
+    funds = Funds(boxes, MINE, FEE, first=(boxes[2],))
+    plan = balance(TxKind.SEND, (), [Output(4 * ERG, THEIRS)], funds, HEIGHT, signer=None)
+    assert_sound(plan)
+    assert plan.inputs == (boxes[2], *boxes[:2])
+    plan = balance(TxKind.SEND, boxes[2:], [Output(ERG, THEIRS)], funds, HEIGHT, signer=None)
+    assert plan.inputs == boxes[2:]
+
+
 def test_balance__when__the_first_input_gives_its_id_to_a_token__then__the_wallet_is_not_asked_for_it() -> None:
     (box,) = purse([ERG])
     minted = bytes(box.box_id)
@@ -229,7 +248,7 @@ def test_balance__when__the_wallet_is_of_small_boxes__then__what_fits_is_sent_an
     tokens: int, max_cost: int
 ) -> None:
     entries = held(*((number, 1) for number in range(tokens)))
-    boxes = tuple(coin(MINE, 1_500_000, f"small {n}", entries or None) for n in range(1500))
+    boxes = tuple(coin(MINE, 1_500_000, f"small {n}", entries) for n in range(1500))
     funds = Funds(boxes, MINE, FEE, max_cost=max_cost)
     with pytest.raises(InsufficientFundsError, match=r"has room for \d+ with [\d.]+ ERG.*wallet consolidate") as caught:
         balance(TxKind.SEND, (), [Output(2 * ERG, THEIRS)], funds, HEIGHT, signer=None)
@@ -254,7 +273,7 @@ def test_balance__when__a_large_box_does_what_hundreds_would__then__it_is_taken_
 
 
 def test_balance__when__boxes_hold_the_re_emission_token__then__they_are_left_alone() -> None:
-    owing = coin(MINE, 100 * ERG, "miner", [Token(TokenId(REEMISSION_TOKEN), 5)])
+    owing = coin(MINE, 100 * ERG, "miner", ((REEMISSION_TOKEN, 5),))
     (plain,) = purse([2 * ERG])
     assert pay((owing, plain)).inputs == (plain,)
     with pytest.raises(InsufficientFundsError, match="short of"):
@@ -269,9 +288,9 @@ def test_balance__when__boxes_hold_the_re_emission_token__then__they_are_left_al
 def test_size_of__when__compared_with_the_real_box__then__never_too_small_and_close(
     entries: list[int], value: int, height: int
 ) -> None:
-    tokens = [Token(TokenId(token(number)), amount) for number, amount in enumerate(entries)]
-    real = len(bytes(coin(MINE, value, "size", tokens or None, height)))
-    assert real <= size_of(MINE, tuple((bytes(t.token_id), t.amount) for t in tokens)) <= real + 16
+    tokens = [(token(number), amount) for number, amount in enumerate(entries)]
+    real = len(bytes(coin(MINE, value, "size", tokens, height)))
+    assert real <= size_of(MINE, tuple(tokens)) <= real + 16
 
 
 def test_balance__when__nothing_is_left__then__no_change_box() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from offchain import digest, signer
 
 from aihd.protocol import guards
 from aihd.protocol.boxes import Bond, Rating
-from aihd.protocol.constants import MIN_BOX, SLACK
+from aihd.protocol.constants import COMPLETED, FAILED, MAX_MINER_FEE, MAX_PAYMENT, MIN_BOX, SLACK
 
 ERG = 10**9
 NODE, CLIENT = signer("node").public_key, signer("client").public_key
@@ -62,7 +63,17 @@ def test_slash__when__the_bond_is_small__then__at_most_the_bond(bond: int, payme
 
 def rating(client: int = 0, node: int = 0, client_said: bool = False, node_said: bool = False) -> Rating:
     commitment = {True: digest("c"), False: b""}
-    return Rating(CLIENT, NODE, ERG, 1, 2, client, node, commitment[client_said], commitment[node_said])
+    return Rating(
+        client=CLIENT,
+        node=NODE,
+        worth=ERG,
+        commit_deadline=1,
+        reveal_deadline=2,
+        client_mark=client,
+        node_mark=node,
+        client_commitment=commitment[client_said],
+        node_commitment=commitment[node_said],
+    )
 
 
 @pytest.mark.parametrize(
@@ -91,18 +102,6 @@ def test_after_claim__when__a_task_is_taken__then__counted_listed_and_promised()
     )
 
 
-def test_after_release__when__delivered__then__completed_and_the_id_stays() -> None:
-    after = guards.after_release(BOND, 7, 1000)
-    assert after == replace(BOND, committed=0, active=1, completed=2, last_activity=1000 + SLACK // 2)
-
-
-def test_after_fail__when__admitted__then__failed_and_the_id_goes() -> None:
-    after = guards.after_fail(BOND, digest(1), 7, 1000)
-    assert after == replace(
-        BOND, committed=0, active=1, failed=3, last_activity=1000 + SLACK // 2, open_ids=(digest(2),)
-    )
-
-
 def test_after_timeout__when__anybody_calls__then__slashed_and_nothing_the_caller_could_choose_changes() -> None:
     after = guards.after_timeout(BOND, digest(2), ERG)
     assert after == replace(
@@ -116,6 +115,64 @@ def test_after_timeout__when__anybody_calls__then__slashed_and_nothing_the_calle
     )
 
 
-def test_after_settle__when__folded__then__score_and_id_only() -> None:
-    after = guards.after_settle(BOND, digest(1), rating(4, 5, True, True))
-    assert after == replace(BOND, score=11 + 8, open_ids=(digest(2),))
+@pytest.mark.parametrize(
+    ("outcome", "counted"), [(COMPLETED, {"completed": 2}), (FAILED, {"failed": 3})], ids=["completed", "failed"]
+)
+def test_after_settle__when__folded__then__counted_by_its_outcome_and_the_task_is_over(
+    outcome: int, counted: dict[str, Any]
+) -> None:
+    after = guards.after_settle(BOND, digest(1), replace(rating(4, 5, True, True), outcome=outcome))
+    assert after == replace(BOND, score=11 + 8, committed=7 - ERG, active=1, open_ids=(digest(2),), **counted)
+
+
+@pytest.mark.parametrize(("add", "born"), [(0, 900), (1, 1000 + guards.BIRTH_LEAD)])
+def test_after_raise__when__the_stake_grows__then__the_bond_is_born_anew(add: int, born: int) -> None:
+    assert guards.after_raise(BOND, add, 1000) == replace(BOND, amount=5 * ERG + add, born=born)
+
+
+@pytest.mark.parametrize(
+    ("worth", "payment", "in_token", "value"),
+    [
+        (ERG, ERG, False, ERG + 6_000_000),
+        (ERG, 1, True, ERG // 100 + 8_000_000),
+        (100 * MIN_BOX - 1, 1, True, 8_000_000),
+        (MAX_PAYMENT, MAX_PAYMENT, True, MAX_PAYMENT // 100 + 8_000_000),
+    ],
+)
+def test_escrow_value__when__paid_in_a_token__then__what_its_release_costs_is_locked_in_erg(
+    worth: int, payment: int, in_token: bool, value: int
+) -> None:
+    assert guards.escrow_value(worth, payment, in_token=in_token) == value
+
+
+@pytest.mark.parametrize(
+    ("payment", "bps", "held"),
+    [
+        (ERG, 0, 0),
+        (ERG, 10_000, ERG - ERG // 100 - MAX_MINER_FEE),
+        (ERG, 5_000, (ERG - ERG // 100 - MAX_MINER_FEE) // 2),
+        (ERG, 1, 0),  # 98,800 nanoERG are no box
+        (3 * MIN_BOX, 10_000, MIN_BOX),
+        (3 * MIN_BOX - 1, 10_000, 0),
+        (1, 10_000, 0),
+        (MAX_PAYMENT, 10_000, MAX_PAYMENT - MAX_PAYMENT // 100 - MAX_MINER_FEE),
+    ],
+)
+def test_held_share__when__in_erg__then__of_what_the_release_leaves_and_never_dust(
+    payment: int, bps: int, held: int
+) -> None:
+    assert guards.held_share(payment, payment, bps, in_token=False) == held
+
+
+@pytest.mark.parametrize(
+    ("payment", "bps", "held"), [(1, 9_999, 0), (1, 10_000, 1), (3, 5_000, 1), (10_000, 1, 1), (9_999, 1, 0)]
+)
+def test_held_share__when__in_a_token__then__rounded_down_to_units(payment: int, bps: int, held: int) -> None:
+    assert guards.held_share(ERG, payment, bps, in_token=True) == held
+
+
+@given(payment=st.integers(1, MAX_PAYMENT), bps=st.integers(0, 10_000))
+def test_held_share__when__of_any_payment__then__the_release_still_pays_for_itself(payment: int, bps: int) -> None:
+    held = guards.held_share(payment, payment, bps, in_token=False)
+    assert held == 0 or MIN_BOX <= held <= payment - guards.treasury_fee(payment) - MAX_MINER_FEE
+    assert payment * 10_000 < 2**63

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ import pytest
 
 from aihd.protocol.blocks import merkle_root, transactions_of_json
 from aihd.protocol.box import Box, ForgedError
+from aihd.protocol.hashes import blake2b256
 from aihd.protocol.headers import LEAST_DIFFICULTY, WorkError, difficulty_of, head_of_json
 from aihd.protocol.shapes import ShapeError
 
@@ -86,7 +88,7 @@ def remade(header: dict[str, Any]) -> dict[str, Any]:
 
     unsolved = headers._unsolved(header)
     solution = headers._solution(header["powSolutions"], header["version"])
-    return {**header, "id": headers.blake2b256(unsolved, solution).hex()}
+    return {**header, "id": blake2b256(unsolved, solution).hex()}
 
 
 @pytest.mark.parametrize("n_bits", [0, 0x01003456, 0x03800000, 0x01810000, 0xFF7FFFFF, 0x04800001])
@@ -130,7 +132,8 @@ def test_block__when__a_real_node_shows_it__then__every_transaction_and_output_i
 
 
 def test_block__when__a_transaction_is_left_out_added_or_exchanged__then__not_what_the_header_binds() -> None:
-    for change in (lambda list_: list_.pop(), lambda list_: list_.append(list_[0]), lambda list_: list_.reverse()):
+    changes: tuple[Callable[[list[Any]], Any], ...] = (list.pop, lambda list_: list_.append(list_[0]), list.reverse)
+    for change in changes:
         raw = block()
         change(raw["blockTransactions"]["transactions"])
         with pytest.raises(WorkError, match="does not hold the transactions that its header binds"):
@@ -153,11 +156,12 @@ def test_block__when__an_output_is_another__then__forged() -> None:
 
 
 def test_block__when__inputs_or_outputs_are_hidden__then__that_transaction_is_not_proved() -> None:
-    for hide in (
+    ways: tuple[Callable[[dict[str, Any]], Any], ...] = (
         lambda tx: tx["inputs"].pop(),
         lambda tx: tx["outputs"].pop(),
         lambda tx: tx["dataInputs"].append(tx["inputs"][0]),
-    ):
+    )
+    for hide in ways:
         raw = block()
         hide(txs(raw)[1])
         try:

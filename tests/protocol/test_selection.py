@@ -15,7 +15,7 @@ from aihd.chain.contracts import make_deployment
 from aihd.chain.signer import SigningError
 from aihd.protocol import plans
 from aihd.protocol.boxes import Bond, Content, On, TaskEscrow, registers
-from aihd.protocol.constants import BOND_RESERVE, TICKETS, VERSION
+from aihd.protocol.constants import BOND_RESERVE, TICKETS
 from aihd.protocol.deployment import Guard
 from aihd.protocol.funding import Funds
 from aihd.protocol.plans import Market
@@ -24,7 +24,7 @@ from aihd.protocol.trees import parse_tree
 
 NODE, CLIENT = signer("node"), signer("client")
 TOKEN = digest("bond token")
-DEPLOYMENT = make_deployment(network="devnet", bond_token=TOKEN, treasury=CLIENT.tree)
+DEPLOYMENT = make_deployment(network="devnet", bond_token=TOKEN, treasury=CLIENT.tree, expiry=1_000_000)
 TIP = 1000
 
 
@@ -43,9 +43,18 @@ def placed(guard: Guard, content: Content, value: int, created: int, seed: str, 
 def task_and_bond(seed: str, difficulty: int, score: int, created: int, born: int) -> tuple[On[TaskEscrow], On[Bond]]:
     # The window ends so late that only a ticket selects.
     terms = TaskEscrow(
-        SERVICE, COMMITMENT, ERG, -(2**40), 5000, 60, 2000, difficulty, VERSION, CLIENT.public_key, "", ()
+        service_hash=SERVICE,
+        input_commitment=COMMITMENT,
+        worth=ERG,
+        payment=ERG,
+        min_reputation=-(2**40),
+        claim_deadline=5000,
+        exec_window=60,
+        selection_window=2000,
+        selection_difficulty=difficulty,
+        client=CLIENT.public_key,
     )
-    task = placed(Guard.TASK, terms, plans.escrow_value(ERG), created, f"task {seed}")
+    task = placed(Guard.TASK, terms, plans.value_of(terms), created, f"task {seed}")
     bond = Bond(NODE.public_key, ERG, score=score, born=born, last_activity=born)
     held = placed(Guard.BOND, bond, ERG + BOND_RESERVE, 900, f"bond {seed}", (TOKEN, 1))
     return DEPLOYMENT.read(TaskEscrow, task), DEPLOYMENT.read(Bond, held)

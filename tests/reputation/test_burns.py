@@ -87,16 +87,16 @@ def spite(client: str, count: int) -> list[TaskRecord]:
     ("let_go", "burns", "held", "factor"),
     [
         (0, 0, ERG, 1.0),  # a first burn: nothing speaks for its writer, nothing against
-        (9, 0, ERG, 1 + 0.25 * 9 / 10),
-        (9, 0, ERG // 2, 1 + 0.125 * 9 / 10),
+        (9, 0, ERG, 1 + 0.25 * 14 / 16),
+        (9, 0, ERG // 2, 1 + 0.125 * 14 / 16),
         (9, 0, 0, 1.0),  # a bare mark
-        (99, 0, ERG, 1 + 0.25 * 99 / 100),
+        (99, 0, ERG, 1 + 0.25 * 15 / 16),
         (9, 9, ERG, 1.0),  # as often as not
         (0, 1, ERG, 1 - 0.5 / 2),
-        (0, 9, ERG, 1 - 0.5 * 9 / 10),
-        (0, 9, ERG // 2, 1 - 0.25 * 9 / 10),
+        (0, 9, ERG, 1 - 0.5 * 15 / 16),
+        (0, 9, ERG // 2, 1 - 0.25 * 15 / 16),
         (0, 9, 0, 1.0),
-        (0, 99, ERG, 1 - 0.5 * 99 / 100),
+        (0, 99, ERG, 1 - 0.5),
     ],
 )
 def test_burn__when__its_writer_has_this_record__then__louder_for_the_exception_and_softer_for_the_habit(
@@ -117,10 +117,10 @@ def test_burn__when__louder__then__in_the_mean_the_evidence_and_the_recent_mean(
     bare, burned = ([*others, rated("p", "n", 5), rated("c", "n", 1, held=held)] for held in (0, ERG))
     worse, better = engine_of(*burned).verdict(b"n"), engine_of(*bare).verdict(b"n")
     assert better.score.value == 0
-    assert abs(worse.score.value - (1000 - 1225) * ONE // 2225) <= 1
-    assert abs(worse.evidence * 2000 - better.evidence * 2225) < 10_000
+    assert abs(worse.score.value - (10_000 - 12_187.5) * ONE // 22_187.5) <= 1
+    assert abs(worse.evidence * 20_000 - better.evidence * 22_187.5) < 100_000
     for term in explain(engine_of(*burned), b"n").terms:
-        assert abs(term.recent - (1225 if term.opinion < 0 else 1000) * ONE // 2225) <= 1
+        assert abs(term.recent - (12_187.5 if term.opinion < 0 else 10_000) * ONE // 22_187.5) <= 1
 
 
 def test_burn__when__its_writer_changes__then__what_he_said_before_is_weighed_anew() -> None:

@@ -24,7 +24,7 @@ from aihd.core.life import Life
 from aihd.core.task import Stage, State, Where
 from aihd.demo.world import SERVICES, SLOT
 from aihd.devnet.gateway import EmbeddedGateway
-from aihd.errors import DependencyError, TemporaryError
+from aihd.errors import DependencyError, UsageError
 from aihd.execution.inputs import data_locator
 from aihd.execution.pin import Pinner
 from aihd.nodo.database import instances_of
@@ -213,12 +213,17 @@ async def test_task__when__others_are_poisoned__then__they_are_never_claimed_and
 
 
 @pytest.mark.asyncio
-async def test_task__when__the_file_changed_since_the_post__then__the_upload_is_refused_and_the_true_one_taken(
+async def test_task__when__the_file_changed_since_the_post__then__nothing_is_sent_and_the_true_one_taken(
     stage: Place,
 ) -> None:
     task_id = await stage.claimed()
     stage.input.write_text("something else\n")
-    with pytest.raises(TemporaryError, match=r"the node did not take the input: .*its commitment is"):
+    with pytest.raises(
+        UsageError, match=r"was changed since the task was posted. Put the file back .* after height \d+"
+    ):
+        await stage.client.deliver(task_id)
+    stage.input.unlink()
+    with pytest.raises(UsageError, match=r"No such file or directory. Put the file back"):
         await stage.client.deliver(task_id)
     assert stage.state(task_id) is State.AWAITING_INPUT
     stage.input.write_text("one two\n")

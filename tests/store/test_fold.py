@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aihd.core.sending import Origin
 from aihd.core.task import Stage, Task, Where
 from aihd.store.fold import fold, plain
 from aihd.store.journal import Journal, TxRecord, TxStatus
@@ -178,7 +179,9 @@ def test_migrate__when__a_database_of_schema_1_has_rows__then__all_are_kept_and_
         ]
         assert (journal.meta(), journal.declines()) == ({"market": "m"}, {"price": (3, "too little")})
         assert journal.post(b"\1") == {"salt": 1}
-        assert journal.spent_since(3600) == 0  # the times of the transactions are kept too
+        assert [(tx.origin, tx.tip, tx.parents) for tx in journal.transactions(OLD.id)] == [
+            (Origin.DAEMON, tx.height - 1 if tx.height else 0, ()) for tx in journal.transactions(OLD.id)
+        ]
         journal.record(replace(journal.live()[0], id="r" * 64, replaces=journal.live()[0].id))
         journal.update(OLD.id, "revealed", where=Where.REVEALED)
         assert journal.audit() == []

@@ -13,6 +13,7 @@ import made
 import pytest
 from made import ERG
 
+from aihd.core.sending import Origin
 from aihd.core.task import Stage, State, Where
 from aihd.errors import ConfigError, InvariantError
 from aihd.store.journal import HEADERS_KEPT, Header, Journal, TxRecord, TxStatus
@@ -233,14 +234,30 @@ def test_live__when__some_ended__then__the_others_in_the_order_of_signing(journa
     assert [int(tx.id) for tx in journal.live()] == [1, 3]
 
 
-def test_spent_since__when__some_are_old_dropped_or_earn__then__left_out(journal: Journal, path: Path) -> None:
-    for number, spent in enumerate((5, 70, -1000, 900, 4000)):
-        journal.record(replace(TX, id=f"{number:064}", intent=str(number), spent=spent))
+def test_spent_since__when__some_are_old_dropped_ordered_or_earn__then__left_out(journal: Journal) -> None:
+    for number, (spent, tip, origin) in enumerate(
+        (
+            (5, 100, Origin.DAEMON),
+            (70, 71, Origin.DAEMON),
+            (-1000, 100, Origin.DAEMON),
+            (900, 100, Origin.DAEMON),
+            (4000, 70, Origin.DAEMON),
+            (30_000, 100, Origin.OPERATOR),
+        )
+    ):
+        journal.record(replace(TX, id=f"{number:064}", intent=str(number), spent=spent, tip=tip, origin=origin))
     journal.mark(f"{3:064}", TxStatus.DROPPED)
-    raw(path, f"UPDATE transactions SET at = at - 3700 WHERE id = '{4:064}'")
-    assert journal.spent_since(3600) == 75
-    assert journal.spent_since(24 * 3600) == 4075
-    assert journal.spent_since(0) == 0
+    assert [journal.spent_since(height) for height in (100, 99, 70, 69)] == [0, 5, 75, 4075]
+
+
+def test_transactions__when__recorded__then__origin_tip_and_parents_come_back(journal: Journal) -> None:
+    record = replace(TX, origin=Origin.OPERATOR, tip=77, parents=("aa" * 32, "bb" * 32))
+    journal.record(record)
+    assert journal.transaction(TX.id) == record == journal.transactions()[0]
+    assert journal.transaction("cc" * 32) is None
+    assert journal.predecessors(TX.intent) == []
+    journal.mark(TX.id, TxStatus.DROPPED)
+    assert [tx.id for tx in journal.predecessors(TX.intent)] == [TX.id]
 
 
 def test_record__when__it_replaces_a_pending_one__then__that_one_makes_room_in_the_same_commit(
@@ -254,7 +271,7 @@ def test_record__when__it_replaces_a_pending_one__then__that_one_makes_room_in_t
     assert [tx.id for tx in journal.live()] == [second.id]
     assert [tx.id for tx in journal.replaced()] == [first.id]
     assert journal.has_live(TX.intent)
-    assert (journal.spent_since(3600), journal.reserved()) == (5, 5)
+    assert (journal.spent_since(-1), journal.reserved()) == (5, 5)
     assert [event for _, event, _ in journal.events(TASK.id)] == ["signed", "replaced", "signed"]
 
 

@@ -1,19 +1,23 @@
 """The paying side: one escrow for each deposit token, followed until its receipt is deep enough or its money is back.
 
-All of it goes through the journal of the wallet that pays, under the lock of its data folder, and within the limits of its configuration. A
-token has one intent for ever, so whatever is asked twice, and whenever this process dies, no token is paid for twice.
+All of it goes through the journal of the wallet that pays, under the lock of its data folder, and within the limits of its configuration.
+A token has one intent for ever, so whatever is asked twice, and whenever this process dies, no token is paid for twice. nodo asks for a
+new token when a call ended before its payment was delivered: then the payment that is under way, or delivered and not told yet, is the
+answer to the new token too, and nothing is paid anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Final, Self
 
 import structlog
+from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.contracts import load_deployment
 from aihd.chain.signer import Signer
@@ -24,8 +28,9 @@ from aihd.client.party import Party, party
 from aihd.config import Settings, required
 from aihd.core.signing import Spending
 from aihd.core.task import Where
-from aihd.errors import AihdError, ConfigError, DependencyError, UsageError, one_line
+from aihd.errors import AihdError, ConfigError, DependencyError, TemporaryError, UsageError, one_line
 from aihd.nodo.payment.deposit import PaidInput, paid_input, salt_of
+from aihd.nodo.payment.message import was_communicated
 from aihd.nodo.payment.proof import prove
 from aihd.nodo.payment.settings import PaymentSettings, key_of
 from aihd.ops.lock import process_lock
@@ -38,6 +43,9 @@ log = structlog.get_logger()
 
 MAX_FEES: Final = 10  # a fee may be raised to this multiple of wallet.fee
 BACK_WITHIN: Final = 5.0  # seconds for sending a refund: its block is for a later look to see
+RETELL_AFTER: float = 60.0
+"""Seconds that nodo has for telling the payee before a payment is given to it once more."""
+TELLINGS: Final = 2  # a payee that knew of it already says no, and nodo would ask for ever
 _KEPT: Final = "deposit:"  # meta keys of the journal
 
 
@@ -45,13 +53,32 @@ _KEPT: Final = "deposit:"  # meta keys of the journal
 class Deposit:
     """What is kept of a payment: `task` is its id and `payee` the tree of whom it is for, both in hex; `amount` is nanoERG.
 
-    `over`: nothing of it can change any more.
+    `over`: nothing of it can change any more; `failed`: and it ended without a receipt. `token`: the deposit token, which nobody but payer
+    and payee knows. `told`: the token for which nodo was given it as paid, last at `told_at` (Unix seconds), `tellings` times.
     """
 
     task: str
     payee: str
     amount: int
     over: bool = False
+    failed: bool = False
+    token: str = ""
+    told: str = ""
+    told_at: float = 0.0
+    tellings: int = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the payee knows of it, or had its chance to."""
+        if not self.told:
+            return False
+        lately = time.time() < self.told_at + RETELL_AFTER
+        return lately or self.tellings >= TELLINGS or was_communicated(self.told)
+
+    @property
+    def key(self) -> str:
+        """Under which the journal keeps it."""
+        return f"{_KEPT}{salt_of(self.token).hex()}"
 
     @property
     def task_id(self) -> bytes:
@@ -97,21 +124,83 @@ async def purse(settings: Settings) -> AsyncIterator[Party]:
 async def pay(who: Party, payment: PaymentSettings, token: str, payee: bytes, amount: int) -> Deposit:
     """Post the escrow of a token, unless that has been done: `amount` nanoERG that only the payee (a tree) can claim.
 
-    UsageError when the token was already paid for with another amount or to another payee: a token is paid for once.
+    The deposit may be that of an earlier token of the same payee. UsageError when the token was already paid for with another amount or to
+    another payee: a token is paid for once. TemporaryError while another payment to the payee is under way.
     """
     intent = Intent(f"{_KEPT}{salt_of(token).hex()}")
-    if not who.journal.has_live(intent.key):
+    if who.journal.has_live(intent.key):
+        _check_same(_posted(who.journal, intent.key), payee, amount)
+    elif (open_one := _open_one(who.journal, payee, amount)) is not None:
+        return open_one
+    if not who.submitter.busy(intent):
         given = paid_input(token, payment.input, payment.environment)
         if payment.service is None:
             raise ConfigError("service is not set in the payment's settings: the hash of what a payment has run")
         await _check_payee(who.view, payee)
         await who.submitter.transact(intent, lambda now: _escrow(who, payment, token, payee, amount, given, now))
-    deposit = Deposit.read(who.journal.meta()[intent.key])
+    deposit = _posted(who.journal, intent.key)
+    _check_same(deposit, payee, amount)
+    return deposit
+
+
+def _check_same(deposit: Deposit, payee: bytes, amount: int) -> None:
     if (deposit.payee, deposit.amount) != (payee.hex(), amount):
         raise UsageError(
             f"this deposit token was paid for already, by task {deposit.task} with {deposit.amount} nanoERG: a token is paid for once"
         )
-    return deposit
+
+
+def _posted(journal: Journal, key: str) -> Deposit:
+    """What is kept of a payment. An escrow that waited too long is posted anew, so the task is that of the transaction that counts."""
+    deposit, record = Deposit.read(journal.meta()[key]), journal.live_of(key)
+    if record is None:
+        return deposit
+    return replace(deposit, task=str(Transaction.from_bytes(record.body).outputs[0].box_id))
+
+
+def _open_one(journal: Journal, payee: bytes, amount: int) -> Deposit | None:
+    """A deposit to the payee that nodo was not given yet, or of which its own record says that the payee was never told.
+
+    TemporaryError when it is of another amount and still under way.
+    """
+    for deposit in deposits(journal):
+        if deposit.payee != payee.hex() or not deposit.token or deposit.failed:
+            continue
+        if deposit.is_settled:
+            continue
+        if deposit.amount == amount:
+            return deposit
+        if not deposit.over and not deposit.told:
+            raise TemporaryError(
+                f"a payment of {deposit.amount} nanoERG to this payee is under way, by task {deposit.task}"
+            )
+    return None
+
+
+def deposits(journal: Journal) -> list[Deposit]:
+    """Every payment whose transaction was not given up."""
+    return [_posted(journal, key) for key in journal.meta() if key.startswith(_KEPT) and journal.has_live(key)]
+
+
+def by_transaction(journal: Journal, tx_id: str) -> Deposit | None:
+    """The payment that a transaction of ours posted."""
+    for record in journal.transactions():
+        if record.id == tx_id and record.intent.startswith(_KEPT) and (text := journal.meta().get(record.intent)):
+            return Deposit.read(text)
+    return None
+
+
+def transaction_of(journal: Journal, deposit: Deposit) -> str | None:
+    """Id of the transaction that posts a payment; None when there is none yet."""
+    found = [record for record in journal.transactions() if record.intent == deposit.key]
+    return found[-1].id if found else None
+
+
+def tell(journal: Journal, deposit: Deposit, token: str) -> None:
+    """Note that nodo was given a payment as made, for a token."""
+    kept = Deposit.read(journal.meta()[deposit.key])
+    again = kept.tellings if kept.told == token else kept.tellings + 1
+    _keep(journal, deposit.key, replace(kept, told=token, told_at=time.time(), tellings=again))
 
 
 async def _check_payee(view: ChainView, payee: bytes) -> None:
@@ -150,7 +239,7 @@ def _escrow(
     salt = salt_of(token).hex()
     # The client's own record, too: so that the verbs for tasks (fetch, verify, rate, refund) know it.
     who.journal.save_post(task_id, asdict(Post(str(payment.input or ""), dict(payment.environment), salt)))
-    _keep(who.journal, f"{_KEPT}{salt}", Deposit(task_id.hex(), payee.hex(), amount))
+    _keep(who.journal, f"{_KEPT}{salt}", Deposit(task_id.hex(), payee.hex(), amount, token=token))
     return plan
 
 
@@ -196,17 +285,18 @@ async def _overdue(who: Party, deposit: Deposit, where: Where, height: int) -> b
 async def sweep(who: Party, final_depth: int) -> list[str]:
     """Look at every payment that is not over; a sentence for each that ended without a receipt."""
     ended: list[str] = []
-    for key, text in who.journal.meta().items():
-        deposit = Deposit.read(text) if key.startswith(_KEPT) else None
+    for key in who.journal.meta():
+        deposit = _posted(who.journal, key) if key.startswith(_KEPT) else None
         if deposit is None or deposit.over or not who.journal.has_live(key):
             continue
+        failed = False
         try:
             over = await delivered(who, deposit, final_depth)
         except DependencyError as error:
             ended.append(str(error))
-            over = await _final(who, deposit, final_depth)
+            over = failed = await _final(who, deposit, final_depth)
         if over:
-            _keep(who.journal, key, replace(deposit, over=True))
+            _keep(who.journal, key, replace(deposit, over=True, failed=failed))
     return ended
 
 

@@ -27,6 +27,9 @@ from aihd.protocol.codec import BoxError
 from aihd.protocol.hashes import receipt_message
 from aihd.protocol.plans import value_of
 
+LONGEST_TOKEN = 200
+"""Bytes of a deposit token; nodo's have 36."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -85,7 +88,10 @@ async def _mined(view: ChainView, tx_id: str, first_input: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a payer says that it has paid: `amount` nanoERG to the payee's tree, for a deposit token, by a task."""
+    """What a payer says that it has paid: `amount` nanoERG to the payee's tree, by a task.
+
+    `token` is the one that the task pays for: the deposit token, or one that nodo gave before for the same payment.
+    """
 
     token: str
     amount: int
@@ -94,14 +100,17 @@ class Claim:
 
     @classmethod
     def read(cls, token: str, amount: int, payee: bytes, script: bytes) -> Claim | str:
-        """From the `script` that a payment brings (tree ‖ task id); a sentence when it names no task, or another payee."""
-        if len(script) != TREE_SIZE + 32 or not is_payee(script[:TREE_SIZE]):
+        """From the `script` that a payment brings (tree ‖ task id, and the task's token where it is another than the deposit's); a sentence
+        when it names no task, or another payee.
+        """
+        if not TREE_SIZE + 32 <= len(script) <= TREE_SIZE + 32 + LONGEST_TOKEN or not is_payee(script[:TREE_SIZE]):
             return f"the script names no task: {len(script)} bytes, expected the payee's tree and a task id, {TREE_SIZE + 32}"
         if script[:TREE_SIZE] != payee:
             return "the script names another payee"
         if amount <= 0:
             return f"the amount is {amount} nanoERG: nothing to be paid"
-        return cls(token, amount, payee, script[TREE_SIZE:])
+        first = script[TREE_SIZE + 32 :].decode("utf-8", "replace")
+        return cls(first or token, amount, payee, script[TREE_SIZE : TREE_SIZE + 32])
 
 
 @dataclass(frozen=True, slots=True)

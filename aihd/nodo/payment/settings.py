@@ -23,6 +23,8 @@ from aihd.errors import ConfigError, UsageError, one_line
 VARIABLE: Final = "AIH_PAYMENT_FILE"
 DEFAULT_FILE: Final = Path("/etc/aihd/payment.toml")
 _P2PK: Final = b"\x00\x08\xcd"
+LONGEST: Final = 8.0
+"""Seconds: nodo's threads look after more than payments, so no call keeps one for longer than ten."""
 TREE_SIZE: Final = 36
 """Bytes of the tree of a payee: that of one public key."""
 
@@ -53,8 +55,8 @@ class PaymentSettings(BaseModel):
     """`config` is a configuration of aihd: its chain section for everything, its wallet and data folder for paying.
 
     `payee` is the address of the daemon beside this nodo, `service`, `input` and `environment` are what a payment of ours has run.
-    Windows are blocks. `wait` and `patience` are seconds: how long a payment may take, and how long a receipt is waited for that is
-    on its way or cannot be looked up.
+    Windows are blocks. `wait` and `patience` are seconds, at most LONGEST: how long one call waits for the receipt of a payment, and how
+    long a receipt is waited for that is on its way or cannot be looked up. `ratings` is the daemon's file of ratings for nodo to count.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -68,8 +70,9 @@ class PaymentSettings(BaseModel):
     claim_window: Whole = 30
     exec_window: Whole = 30
     confirmations: Annotated[Whole, Field(ge=1, le=720)] = 2
-    wait: Duration = 3000.0
-    patience: Duration = 30.0
+    wait: Annotated[Duration, Field(le=LONGEST)] = 5.0
+    patience: Annotated[Duration, Field(le=LONGEST)] = 5.0
+    ratings: File | None = None
 
     def settings(self) -> Settings:
         """The configuration that `config` names; the variables of nodo's process do not change it."""
