@@ -230,7 +230,7 @@ class Submitter:
         permit = self._permit
         if origin is Origin.OPERATOR:
             permit = replace(permit, spending=permit.spending.by_order())
-        spent = Spent(*(self._journal.spent_since(tip.height - blocks) for blocks in (HOUR, DAY)))
+        spent = self._spent(tip.height)
         tx = self._signer.sign(plan, tip.headers, tip.info.parameters, permit=permit, spent=spent)
         if old is not None and str(tx.id) == old.record.id:
             return None  # at the same height for the same fee: it is the same
@@ -247,6 +247,14 @@ class Submitter:
             tip=tip.height,
             parents=self._pending.ancestors([str(box.box_id) for box in plan.inputs]),
         )
+
+    def _spent(self, height: int) -> Spent:
+        return Spent(*(self._journal.spent_since(height - blocks) for blocks in (HOUR, DAY)))
+
+    def allowance(self, height: int) -> int:
+        """Returns the nanoERG that the daemon may still spend by itself, as far as the limits of an hour and a day leave any."""
+        limits, spent = self._permit.spending, self._spent(height)
+        return max(0, min(limits.per_hour - spent.last_hour, limits.per_day - spent.last_day))
 
     def _before(self, intent: Intent, old: Overdue | None, over: set[str]) -> list[TxRecord]:
         """What was signed for an intent and could still be mined, as far as is known."""

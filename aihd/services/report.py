@@ -56,6 +56,7 @@ class Report:
                 expiry=engine.view.deployment.expiry,
                 services=len(engine.policy.services),
                 fee=engine.policy.tx_fee,
+                allowance=None if self._height is None else engine.submitter.allowance(self._height),
                 waiting=engine.waiting,
                 seconds_per_block=seconds,
                 standstill=engine.view.standstill(time.time(), seconds),
