@@ -21,7 +21,7 @@ from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.explorer import Explorer
 from aihd.chain.finder import Finder, Listing
-from aihd.chain.http import Server, SourceError
+from aihd.chain.http import LieError, Server, SourceError
 from aihd.chain.node import Node, header_of
 from aihd.chain.overlay import Overlay
 from aihd.chain.sources import UnprovedError
@@ -42,7 +42,6 @@ AT_ONCE: Final = 8  # requests under way at one time
 COMPARE_EVERY: Final = 30  # blocks, an hour: between two looks at another finder's lists
 CONFIRMED: Final = 20  # the largest boxes of the wallet that a node is asked about before a list is believed
 MOST_RESOLVED: Final = 200  # boxes that a finder cannot show and a node is asked about, at one look
-MOST_ODD: Final = 100_000  # ids of boxes that are of no use and need not be looked up again
 MOST_TURNED_DOWN: Final = 10_000  # escrows that wait to be counted
 STILL: Final = 15  # block times without a block: by chance once in three million
 FAR: Final = 10  # blocks that are not a matter of a moment
@@ -83,7 +82,6 @@ class Follower(ChainView):
         self._headers: dict[int, Header] = {row[0]: Header(*row) for row in journal.headers()}
         self._older: dict[str, int] = {}  # transactions mined before the base of the index
         self._compared: int | None = None  # height at which other finders were last held against the index
-        self._odd: set[str] = set()  # ids of boxes that were looked up in vain
         self.heights: dict[str, int] = {}
         """How far other finders have come, by their own word."""
 
@@ -187,6 +185,8 @@ class Follower(ChainView):
             for server in finder.ranked(finder.about):
                 try:
                     index = await self._list_by(finder, server, tip, headers)
+                except LieError:
+                    raise  # it rests from now on, and is told of at once: the next look asks another
                 except SourceError as error:
                     errors.append(error)
                     log.info("not listed", by=server.url, error=one_line(error))
@@ -326,7 +326,7 @@ class Follower(ChainView):
         index = self._known
         known = {tree: _heights(index, tree) for tree in self._listed_trees}
         kept = {key for heights in known.values() for key in heights}
-        listing = await finder.listing_of(server, self._listed_trees, kept | self._odd)
+        listing = await finder.listing_of(server, self._listed_trees, kept | set(index.passed))
         self.heights[server.url] = listing.height
         at = self._headers.get(listing.height)
         if at is None or listing.block not in (None, at.id.hex()):
@@ -355,9 +355,7 @@ class Follower(ChainView):
     def _take_in(self, index: Index, server: Server, found: Iterable[Sighting | Odd]) -> None:
         for each in found:
             if isinstance(each, Odd):
-                if each.id not in self._odd and len(self._odd) < MOST_ODD:
-                    self._odd.add(each.id)
-                    index.add(each)
+                index.add(each)
             elif index is self._index and index.box(each.box.id) is None:
                 index.add(each)
                 if index.box(each.box.id) is not None:
@@ -380,8 +378,6 @@ class Follower(ChainView):
         """What a node shows of the boxes that a finder could not show: those of use, odd ones, and sentences about the finder's faults."""
         taken, odd, wrong = list[Sighting](), list[Odd](), list[str]()
         for box_id, tree in listing.doubtful:
-            if box_id in self._odd:
-                continue
             if len(odd) + len(taken) + len(wrong) >= MOST_RESOLVED:
                 odd.append(Odd(box_id, tree, "not shown as it is"))
                 continue

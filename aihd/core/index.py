@@ -7,7 +7,7 @@ scripts is kept only if it is well formed and wanted; the rest costs a counter.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
@@ -53,7 +53,8 @@ class _Applied:
     created: list[str] = field(default_factory=list)
     spent: list[str] = field(default_factory=list)
     mined: list[str] = field(default_factory=list)
-    set_aside: Counter[str] = field(default_factory=Counter)
+    passed: list[str] = field(default_factory=list)  # boxes that it made and that are not kept
+    ended: dict[str, str] = field(default_factory=dict)  # boxes that it spent and that were not kept
 
 
 class Index:
@@ -71,8 +72,6 @@ class Index:
     ) -> None:
         self.base = base
         self.listed_at = base.height
-        self.set_aside: Counter[str] = Counter()
-        """Boxes under our scripts that are of no use, by script and what is odd about them."""
         self._deployment = deployment
         self._wallet = wallet
         self._wanted = wanted
@@ -84,6 +83,7 @@ class Index:
         self._typed: dict[str, On[Content]] = {}
         self._applied: list[_Applied] = []
         self._mined: dict[str, int] = {}
+        self._passed: dict[str, str] = {}  # unspent boxes that are not kept; what is odd about each, if anything is
         for found in listed:
             self.add(found)
 
@@ -96,6 +96,16 @@ class Index:
         """The scripts whose boxes are kept."""
         return self._trees
 
+    @property
+    def set_aside(self) -> Counter[str]:
+        """Unspent boxes under our scripts that are of no use, by script and what is odd about them."""
+        return Counter(kind for kind in self._passed.values() if kind)
+
+    @property
+    def passed(self) -> Collection[str]:
+        """Ids of unspent boxes under our scripts that are known and not kept."""
+        return self._passed.keys()
+
     def apply(self, block: Block) -> None:
         """Add the block that follows the tip; InvariantError for any other."""
         header = block.header
@@ -107,7 +117,6 @@ class Index:
         self._applied.append(done)
         for tx in block.transactions:
             self._apply(tx, done)
-        self.set_aside += done.set_aside
         if len(self._applied) > UNDO:
             self._settle(self._applied.pop(0))
 
@@ -116,16 +125,14 @@ class Index:
         for key in spent:
             self._boxes[key] = replace(self._boxes[key], spent_by=tx.id)
             self._unspent[self._boxes[key].box.tree].pop(key, None)
+        done.ended.update((key, self._passed.pop(key)) for key in tx.inputs if key in self._passed)
         touched = bool(spent)
         for output in tx.outputs:
             if output.tree not in self._trees:
                 continue
             touched = True
-            kind = self._take(output if isinstance(output, Odd) else _new(output, done.header))
-            if kind is None and output.id in self._boxes:
-                done.created.append(output.id)
-            elif kind is not None:
-                done.set_aside[kind] += 1
+            self.add(output if isinstance(output, Odd) else _new(output, done.header))
+            (done.created if output.id in self._boxes else done.passed).append(output.id)
         if touched:
             self._mined[tx.id] = done.header.height
             done.mined.append(tx.id)
@@ -135,7 +142,7 @@ class Index:
         """A box from before the base."""
         kind = self._take(found)
         if kind is not None:
-            self.set_aside[kind] += 1
+            self._passed[found.id if isinstance(found, Odd) else found.box.id] = kind
 
     def undo(self) -> None:
         """Take back the tip; InvariantError at the base."""
@@ -150,7 +157,9 @@ class Index:
             self._remove(key)
         for tx_id in done.mined:
             del self._mined[tx_id]
-        self.set_aside -= done.set_aside
+        self._passed.update(done.ended)
+        for key in done.passed:
+            self._passed.pop(key, None)
 
     def mined_at(self, tx_id: str) -> int | None:
         """Height of a transaction that touched a box of ours in a block since the base."""
@@ -174,7 +183,7 @@ class Index:
         return [self._boxes[key] for key in self._tasks.get(task_id, ())]
 
     def _take(self, found: Sighting | Odd) -> str | None:
-        """Keep a box, if it is to be kept; what is odd about it, for the counter, if it is."""
+        """Keep a box, if it is to be kept; else what is odd about it, or nothing where it is only of no use to us."""
         if isinstance(found, Odd):
             return self._oddity(found.tree, found.kind)
         box = found.box
@@ -185,7 +194,7 @@ class Index:
             if typed is None:
                 return self._oddity(box.tree, CONTENT)
             if not self._wanted(typed, found.height):
-                return None
+                return ""
             self._typed[box.id] = typed
         self._keep(found)
         return None

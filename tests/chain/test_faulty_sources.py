@@ -37,8 +37,8 @@ CLIENT: Final = signer("client")
 # A fault that only shows where a transaction is sent, or that nobody can tell from an honest source that lacks nothing.
 ONLY_SUBMITS: Final = ("swallows", "refuses")
 HARMLESS: Final = ("inflates-score", "frozen-answers", "shows-spent", "stale", *ONLY_SUBMITS)
-# What an explorer says of boxes that are known is not read, and one that is some blocks late is no worse than that.
-OF_EXPLORER: Final = (*HARMLESS, "behind", "forges-boxes", "drops-registers")
+# What others than the lister say of boxes that are known is not read, and an explorer may be some blocks late.
+OF_OTHERS: Final = (*HARMLESS, "behind", "forges-boxes", "drops-registers")
 FAST: Final = (
     "silent",
     "hides-boxes",
@@ -137,7 +137,7 @@ async def row(bench: Bench, faults: dict[str, str]) -> tuple[bool, bool]:
     bench.world.chain.mine()
     told = not await synced(view) and await knows(view, bench)
     blamed = all(
-        named(view, bench.sources[name].url) or fault in (OF_EXPLORER if name == "explorer" else HARMLESS)
+        named(view, bench.sources[name].url) or fault in (HARMLESS if name == "first" else OF_OTHERS)
         for name, fault in faults.items()
     )
     return told, blamed
