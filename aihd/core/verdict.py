@@ -357,7 +357,7 @@ def _troubles(facts: Facts) -> Iterator[Issue]:
 
 def _meanwhile(facts: Facts) -> str:
     """What that puts at risk, if it lasts."""
-    owing = [task for task in facts.open_tasks if task.exec_deadline is not None and sum(at_stake(task, _bond(facts)))]
+    owing = [task for task in facts.open_tasks if task.exec_deadline is not None and any(at_stake(task, _bond(facts)))]
     if not owing or facts.now is None:
         return "; nothing is at risk"
     whole = format_erg(sum(sum(at_stake(task, _bond(facts))) for task in owing))
