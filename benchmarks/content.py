@@ -85,7 +85,18 @@ async def _stored(store: ContentStore, pieces: int) -> tuple[float, bytes]:
 async def _fetched(store: ContentStore, digest: bytes, folder: Path, how: str) -> float:
     """Through the node's door, by a client that only reads ("read") or does with it what clients do ("take")."""
     node, client = (Holder.of(number) for number in (5, 6))
-    task = Task(TASK, b"s" * 32, b"c" * 32, 10**9, client.public_key, 100, 60, "", output_hash=digest)
+    task = Task(
+        id=TASK,
+        service_hash=b"s" * 32,
+        input_commitment=b"c" * 32,
+        worth=10**9,
+        payment=10**9,
+        client=client.public_key,
+        claim_deadline=100,
+        exec_window=60,
+        locator="",
+        output_hash=digest,
+    )
     keys = Keys(node.public_key, node.agree, b"g" * 32)
     inputs, listener = InputStore(folder / "inputs", 0), Listener(Bounds())
     desk = Desk(_Book(task), inputs, folder / "inbox", keys, print)

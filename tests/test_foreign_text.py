@@ -54,8 +54,9 @@ def spoiled(journal: Journal) -> Journal:
         replace(TASK, id=digest("2"), locator=HOSTILE.replace("\ud800", ""), note=HOSTILE.replace("\ud800", ""))
     )
     journal.update(TASK.id, "cannot be delivered", stage=Stage.BROKEN, note=HOSTILE.replace("\ud800", ""))
-    journal.decline("locator", HOSTILE.replace("\ud800", ""))
-    journal.remember(KEY, json.dumps({"height": 5000, "at": 0, "troubles": {HOSTILE: HOSTILE}}))
+    journal.decline_task(digest("3"), "locator", HOSTILE.replace("\ud800", ""), 100)
+    facts = json.loads(journal.meta()[KEY])
+    journal.remember(KEY, json.dumps({**facts, "height": 5000, "at": 0, "troubles": {HOSTILE: HOSTILE}}))
     return journal
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import made
 import pytest
 from door import Shop, line
 from holder import Holder
@@ -27,8 +28,11 @@ from aihd.protocol.hashes import input_commitment
 NODE, CLIENT = Holder.of("the key of node"), Holder.of("the key of client")
 SALT = digest("salt")
 BODY = SALT + b"".join(envelope.encode({}, [b"the input"]))
-TASK = Task(
-    digest("task"), digest("s"), input_commitment(SALT, [BODY[32:]]), 1, CLIENT.public_key, 100, 60, "", Where.CLAIMED
+TASK = made.task(
+    id=digest("task"),
+    input_commitment=input_commitment(SALT, [BODY[32:]]),
+    client=CLIENT.public_key,
+    where=Where.CLAIMED,
 )
 OTHER = replace(TASK, id=digest("other"), where=Where.OPEN)
 DONE = replace(TASK, id=digest("done"), stage=Stage.DONE, output_hash=digest("o"), note="the log said 'my secret'")
@@ -62,9 +66,9 @@ async def once(data: bytes) -> AsyncIterator[bytes]:
 async def test_line__when__an_exchange_asks_for_keys__then__only_those_of_transfers_that_may_be(shop: Shop) -> None:
     async with line(shop.desk(), [TASK, OTHER, DONE]) as (_, exchange):
         private, ephemeral = seal.fresh_key(), Holder(9)
-        made = seal.seal_key(NODE.public_key, seal.input_context(TASK.id), private)
-        assert await exchange.input_key(TASK.id, made.ephemeral) == made.chunks
-        assert made.chunks != NODE.agree(made.ephemeral)  # not the secret itself, which would open everything
+        one = seal.seal_key(NODE.public_key, seal.input_context(TASK.id), private)
+        assert await exchange.input_key(TASK.id, one.ephemeral) == one.chunks
+        assert one.chunks != NODE.agree(one.ephemeral)  # not the secret itself, which would open everything
         assert len((await exchange.output_key(DONE.id, digest("o"))).chunks) == 32
         for status, asked in (
             (409, exchange.input_key(OTHER.id, ephemeral.public_key)),

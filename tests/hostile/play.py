@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aihd.client.client import Client, Order
+from onchain import order
+
+from aihd.client.client import Client
 from aihd.core.task import Where
 from aihd.demo.world import Daemon, World, world
 from aihd.errors import TemporaryError
@@ -111,7 +113,7 @@ async def _paid(stage: World, client: Client, folder: Path, number: int) -> byte
     """A task from its post to its payment; its id."""
     source = folder / f"input-{number}.txt"
     source.write_bytes(os.urandom(400_000).hex().encode())
-    task_id = await client.post(Order(stage.services["text-digest"], ERG, 200, 600), source, {})
+    task_id = await client.post(order(stage.services["text-digest"], claim_window=200, exec_window=600), source, {})
     await _patiently(lambda: _delivered(client, task_id))
     await _patiently(lambda: _ended(client, task_id))
     return task_id
