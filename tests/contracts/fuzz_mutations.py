@@ -17,7 +17,6 @@ from aihd.protocol import codec
 from aihd.protocol.codec import INT_RANGE, LONG_RANGE
 from aihd.protocol.constants import (
     BOND_RESERVE,
-    BURN,
     COOLDOWN,
     MAX_MINER_FEE,
     MIN_BOX,
@@ -188,7 +187,7 @@ class Bench:
         return boxes[number % len(boxes)]
 
     def tree(self, number: int) -> bytes:
-        trees = (*(party.tree for party in (*PARTIES, TREASURER)), BURN, *self.kitchen.trees.values())
+        trees = (*(party.tree for party in (*PARTIES, TREASURER)), *self.kitchen.trees.values())
         return trees[number % len(trees)]
 
 
