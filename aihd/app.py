@@ -400,7 +400,7 @@ def _terms(settings: Settings, engine: Engine) -> Terms:
         quota=ours.uploads,
         memory=ours.memory,
         connections=ours.connections,
-        per_address=ours.per_address,
+        per_address=ours.share,
         log_level=settings.ops.log_level,
         log_format=settings.ops.log_format,
     )

@@ -43,6 +43,7 @@ from aihd.config_values import (
     Url,
     Urls,
     Whole,
+    is_loopback,
     items,
 )
 from aihd.core.assets import Asset as AssetValue
@@ -62,6 +63,8 @@ KNOWN_ASSETS = {"SigUSD": ("03faf2cb329f2e90d6d23b58d91bbb6c046aa143261cc21f52fb
 """Id and decimals of tokens of mainnet."""
 _MAINNET_EXPLORER = "https://api.ergoplatform.com"
 _ENV_PREFIX = "AIHD_"
+# AIHD_SECTION__KEY, and the one section that is a list. Whoever links containers, or runs services, has AIHD_PORT and the like set for him.
+_SETTING = re.compile(r"AIHD_([A-Za-z]+__.+|SERVICES)")
 _SECRET = re.compile(r"mnemonic|password|passphrase|secret|seed|api_?key|private_?key")
 _T = TypeVar("_T")
 
@@ -76,7 +79,7 @@ class Chain(Section):
     node_urls: Annotated[Urls, Field(min_length=1)] = ("http://127.0.0.1:9053",)
     explorer_urls: Urls = (_MAINNET_EXPLORER,)
     address_prefix: Literal["mainnet", "testnet"] | None = None
-    poll: Duration = 15.0
+    poll: Annotated[Duration, Field(le=3600)] = 15.0
     final_depth: Annotated[Whole, Field(ge=1, le=720)] = 10
     deployment: File | None = None
 
@@ -248,9 +251,16 @@ class Exchange(Section):
     ipfs_api: Url | None = None
     separate: bool = False
     connections: Annotated[Whole, Field(ge=8, le=10_000)] = 256
-    per_address: Annotated[Whole, Field(ge=1, le=10_000)] = 16
+    per_address: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
     uploads: Size = 400_000_000
     memory: Annotated[Size, Field(ge=100_000_000)] = 300_000_000
+
+    @property
+    def share(self) -> int:
+        """Connections of one address; of a loopback address all may come, by a proxy."""
+        if self.per_address is not None:
+            return self.per_address
+        return self.connections if is_loopback(self.listen.host) else min(16, self.connections)
 
 
 class Client(Section):
@@ -480,10 +490,10 @@ class _Layer:
 def load_settings(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:
     """The settings from the file, the environment and the flags; ConfigError lists every problem.
 
-    `path` is the file of `--config`; else it is `$AIHD_CONFIG`, else /etc/aihd/aihd.toml if there is one. `env` has the
-    variables AIHD_SECTION__KEY (lists as JSON or with commas; an empty one is not set), `overrides` {"section.key": x}
-    or the same nested (None is not set). Where systemd passes the credentials aihd-mnemonic and aihd-password, they are
-    the defaults of wallet.mnemonic_file and wallet.password_file.
+    `path` is the file of `--config`; else it is `$AIHD_CONFIG`, else /etc/aihd/aihd.toml if there is one. `env` has the variables
+    AIHD_SECTION__KEY (lists as JSON or with commas; an empty one is not set; other names are not ours), `overrides` {"section.key": x} or
+    the same nested (None is not set). Where systemd passes the credentials aihd-mnemonic and aihd-password, they are the defaults of
+    wallet.mnemonic_file and wallet.password_file.
     """
     layers = _layers(path, env, overrides)
     try:
@@ -513,9 +523,7 @@ def _variable(key: str) -> str:
 def _layers(path: Path | None, env: Mapping[str, str], overrides: Mapping[str, Any]) -> list[_Layer]:
     """All sources, highest first."""
     variables = {
-        name[len(_ENV_PREFIX) :].lower(): value
-        for name, value in env.items()
-        if name.startswith(_ENV_PREFIX) and name != "AIHD_CONFIG" and value
+        name[len(_ENV_PREFIX) :].lower(): value for name, value in env.items() if _SETTING.fullmatch(name) and value
     }
     layers = [_Layer(_nested(_flat(overrides, "."), "."), "command line"), _Layer(_nested(variables, "__"), "")]
     file = _file(path, env)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, cast
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ from aihd.protocol.units import (
 )
 
 MIN_FEE = NanoErg(1_000_000)  # nodes do not relay less
+LONGEST = 30 * 86_400.0  # seconds
+_VISIBLE = re.compile(r"[!-~]+")
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 MAX_ENDPOINT_BYTES = 200  # the bond's register
 
 
@@ -46,19 +50,40 @@ class HostPort:
 def _host_port(value: object) -> HostPort:
     if isinstance(value, HostPort):
         return value
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):([0-9]{1,5})", str(value))
-    if match is None or int(match[3]) > 65535:
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", str(value), re.ASCII)
+    if match is None or int(match[3]) > 65535 or (match[1] and not is_ip(match[1])):
         raise ValueError('should be host:port, for example "127.0.0.1:9464"')
     return HostPort(match[1] or match[2], int(match[3]))
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError('should be an http or https address without query, for example "http://127.0.0.1:9053"')
+    example = 'should be an http or https address without query, for example "http://127.0.0.1:9053"'
+    try:
+        parts = urlsplit(value)
+        host, port = parts.hostname, parts.port  # which may be wrong by itself
+    except ValueError as error:
+        raise ValueError(f"{example} ({error})") from None
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment or port == 0:
+        raise ValueError(example)
+    if not _VISIBLE.fullmatch(value) or not (_HOST.fullmatch(host) or is_ip(host)):
+        raise ValueError(example)
     if parts.username is not None or parts.password is not None:
         raise ValueError("a password may not stand in an address: nothing here can be kept secret")
     return value.rstrip("/")
+
+
+def is_ip(host: str) -> bool:
+    """Whether a host is an address, and not a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine alone."""
+    return host == "localhost" or (is_ip(host) and ip_address(host).is_loopback)
 
 
 def _absolute(path: Path) -> Path:
@@ -108,6 +133,8 @@ def _prices(value: object) -> object:
 def _positive(seconds: float) -> float:
     if seconds <= 0:
         raise ValueError("should be longer than nothing")
+    if seconds > LONGEST:
+        raise ValueError(f"should be at most {format_duration(LONGEST)}")
     return seconds
 
 

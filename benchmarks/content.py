@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from aihd.client.download import take, target_for
-from aihd.core.task import Task, Where
+from aihd.core.task import Task
 from aihd.execution.content import ContentStore
 from aihd.execution.desk import Desk, Keys
 from aihd.execution.exchange import PREFIX, Folders, exchange_app
@@ -95,9 +95,6 @@ async def _fetched(store: ContentStore, digest: bytes, folder: Path, how: str) -
         claim_deadline=100,
         exec_window=60,
         locator="",
-        where=Where.RELEASED,
-        release_height=1,
-        exec_deadline=60,
         output_hash=digest,
     )
     keys = Keys(node.public_key, node.agree, b"g" * 32)

@@ -106,9 +106,11 @@ def sign(
     return owner.sign(plan, newest_first, PARAMETERS, permit=allowed, spent=Spent(0, 0))
 
 
-def coin(owner: bytes, value: int, seed: str, tokens: Sequence[tuple[bytes, int]] = (), height: int = 900) -> ErgoBox:
+def coin(
+    owner: bytes, value: int, seed: str, tokens: Sequence[Token | tuple[bytes, int]] | None = None, height: int = 900
+) -> ErgoBox:
     """A box of `value` nanoERG and `tokens` under the tree `owner`, from a transaction named by `seed`."""
-    held = [Token(TokenId(token), amount) for token, amount in tokens] or None
+    held = [each if isinstance(each, Token) else Token(TokenId(each[0]), each[1]) for each in tokens or ()] or None
     candidate = ErgoBoxCandidate(value=value, script=parse_tree(owner), creation_height=height, tokens=held)
     return ErgoBox.from_box_candidate(candidate, TxId(digest("coin", seed).hex()), 0)
 

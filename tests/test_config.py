@@ -158,10 +158,6 @@ def test_load__when__many_things_are_wrong__then__each_has_its_line_with_its_sou
 @pytest.mark.parametrize(
     ("env", "line"),
     [
-        (
-            {"AIHD_CHAIN_NETWORK": "devnet"},
-            "chain_network (AIHD_CHAIN_NETWORK): unknown key; did you mean AIHD_CHAIN__NETWORK?",
-        ),
         ({"AIHD_CHIAN__NETWORK": "x"}, "chian (AIHD_CHIAN): unknown key; did you mean AIHD_CHAIN?"),
         ({"AIHD_OPS__DATADIR": "/x"}, "ops.datadir (AIHD_OPS__DATADIR): unknown key; did you mean AIHD_OPS__DATA_DIR?"),
         (
@@ -248,9 +244,8 @@ def test_load__when__file_cannot_be_read__then__it_is_named(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "env",
     [
-        {"AIHD_MNEMONIC": WORDS},
         {"AIHD_WALLET__MNEMONIC": WORDS},
-        {"AIHD_WALLET_PASSWORD": WORDS},
+        {"AIHD_WALLET__PASSWORD": WORDS},
         {"AIHD_CHAIN__NODE_API_KEY": WORDS},
         {"AIHD_WALLET__SEED": WORDS},
     ],
@@ -365,3 +360,38 @@ def test_offered__when__there_are_template_files__then__beside_those_listed_and_
     wrong = load_settings(NO_FILE, {}, {"nodo.templates": [str(bad)]})
     with pytest.raises(ConfigError, match=r"bad\.toml: adapter"):
         _ = wrong.offered
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["AIHD_PORT", "AIHD_SERVICE_HOST", "AIHD_SERVICE_PORT_HTTP", "AIHD_PORT_9464_TCP_ADDR", "AIHD_DEVNET", "AIHD_ENV_X__Y",
+     "AIHD_NAME", "AIHD_MNEMONIC", "AIHD_", "AIHD__", "AIHD", "aihd_chain__poll"],
+)  # fmt: skip
+def test_load__when__a_variable_of_others_looks_like_ours__then__it_is_not_read(name: str) -> None:
+    assert load_settings(NO_FILE, {name: "tcp://10.0.0.1:9464"}, {}) == load_settings(NO_FILE, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("chain.node_urls", "http://a:port"), ("chain.node_urls", "http://a:99999"), ("chain.node_urls", "http://a b:1"),
+        ("chain.node_urls", "http://a:0"), ("chain.node_urls", "http://[::1:1"), ("chain.node_urls", "http://[::zz]:1"),
+        ("chain.explorer_urls", "http://\u202ea"), ("chain.explorer_urls", "http://a..b"), ("chain.node_urls", "http://-a"),
+        ("bond.endpoint", "http://my host/"), ("bond.endpoint", "http://host/a b"), ("bond.endpoint", "http://host/\x1b"),
+        ("exchange.listen", "a b:1"), ("exchange.listen", "127.0.0.1:99999"), ("exchange.listen", "[::zz]:1"),
+        ("exchange.listen", "host:port"), ("ops.listen", "h\u00f6st:1"), ("exchange.ipfs_api", "http://a:70000"),
+        ("chain.poll", "10000 d"), ("chain.poll", "2 h"), ("nodo.start_timeout", "10000 d"), ("nodo.gateway", "a:b"),
+    ],
+)  # fmt: skip
+def test_load__when__an_address_or_a_time_cannot_be_right__then__one_line_with_the_key(key: str, value: str) -> None:
+    (line,) = problems(NO_FILE, {}, {key: value})
+    assert line.startswith(key)
+    assert "should be" in line
+    assert line.isprintable()
+
+
+def test_load__when__the_exchange_is_on_loopback__then__one_address_may_take_all_places() -> None:
+    for listen, share in (("127.0.0.1:1", 256), ("[::1]:1", 256), ("0.0.0.0:1", 16), ("localhost:1", 256), ("h:1", 16)):
+        assert load_settings(NO_FILE, {}, {"exchange.listen": listen}).exchange.share == share
+    given = {"exchange.listen": "127.0.0.1:1", "exchange.per_address": 7}
+    assert load_settings(NO_FILE, {}, given).exchange.share == 7

@@ -108,7 +108,7 @@ def test_demo__when__played__then__paid_rated_and_verified(played: Played) -> No
     assert played.told[:3] == ["post", "claim", "RELEASED"]
     assert played.told[-2:] == ["PAID", "RATED"]
     assert played.told.count("commit") == played.told.count("reveal") == 2
-    assert len(played.ending.findings) == 19
+    assert len(played.ending.findings) == 21
     assert [finding for finding in played.ending.findings if not finding.holds] == []
     digest = json.loads(played.ending.output.read_bytes())
     assert (digest["bytes"], digest["lines"], digest["words"]) == (len(WORDS), 2, 4)

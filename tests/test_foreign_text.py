@@ -55,7 +55,8 @@ def spoiled(journal: Journal) -> Journal:
     )
     journal.update(TASK.id, "cannot be delivered", stage=Stage.BROKEN, note=HOSTILE.replace("\ud800", ""))
     journal.decline_task(digest("3"), "locator", HOSTILE.replace("\ud800", ""), 100)
-    journal.remember(KEY, json.dumps({"height": 5000, "at": 0, "troubles": {HOSTILE: HOSTILE}}))
+    facts = json.loads(journal.meta()[KEY])
+    journal.remember(KEY, json.dumps({**facts, "height": 5000, "at": 0, "troubles": {HOSTILE: HOSTILE}}))
     return journal
 
 

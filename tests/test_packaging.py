@@ -18,12 +18,13 @@ from aihd.errors import Exit
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "systemd" / "aihd.service"
+EXCHANGE = ROOT / "systemd" / "aihd-exchange.service"
 Instruction = tuple[str, str]
 
 
-def unit(section: str) -> dict[str, list[str]]:
+def unit(section: str, path: Path = UNIT) -> dict[str, list[str]]:
     """Keys of a section with all their values; configparser would keep only the last."""
-    body = re.split(r"^\[(\w+)\]$", UNIT.read_text(), flags=re.MULTILINE)
+    body = re.split(r"^\[(\w+)\]$", path.read_text(), flags=re.MULTILINE)
     values: dict[str, list[str]] = {}
     for line in body[body.index(section) + 1].splitlines():
         if line and not line.startswith("#"):
@@ -79,14 +80,29 @@ def test_unit__when__started_with_its_credential__then__settings_find_the_file_a
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_unit__when__systemd_rates_it__then__exposure_is_below_2() -> None:
+@pytest.mark.parametrize("path", [UNIT, EXCHANGE], ids=lambda path: path.stem)
+def test_unit__when__systemd_rates_it__then__exposure_is_below_2(path: Path) -> None:
     run = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(UNIT)],
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", str(path)],
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stdout[-200:] + run.stderr
+
+
+def test_exchange_unit__when__read__then__without_key_database_and_limits_above_its_own() -> None:
+    service, settings = unit("Service", EXCHANGE), load_settings(Path("/dev/null"), {}, {})
+    hidden = " ".join(service["InaccessiblePaths"])
+    assert all(name in hidden for name in ("aihd.sqlite", "aihd.sqlite-wal", "/inputs", "mnemonic"))
+    assert "LoadCredentialEncrypted" not in service
+    assert service["ReadWritePaths"] == [f"-{settings.inbox_dir}"]
+    assert settings.exchange_socket.parent == settings.data_dir
+    assert int(service["MemoryMax"][0].removesuffix("M")) * 2**20 > settings.exchange.memory
+    assert int(service["LimitNOFILE"][0]) > 2 * settings.exchange.connections
+    assert service["Restart"] == ["always"]
+    assert unit("Service")["OOMPolicy"] == ["continue"]
+    assert int(unit("Service")["LimitNOFILE"][0]) >= 1024
 
 
 def test_dockerfile__when__read__then__two_stages_from_one_image_that_a_digest_can_pin() -> None:

@@ -32,6 +32,7 @@ from aihd.core.sending import TAKEN, Action, Answer, Origin, decide
 from aihd.core.signing import Permit, Spent, outflow
 from aihd.errors import AihdError, InvariantError, TemporaryError, one_line
 from aihd.ops.failpoints import reach
+from aihd.ops.lock import Turns
 from aihd.protocol.funding import Plan, TxKind
 from aihd.store.journal import Journal, TxRecord, TxStatus
 
@@ -86,7 +87,9 @@ class Submitter:
         final_depth: int,
         permit: Permit,
         origin: Origin = Origin.DAEMON,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns` are those of processes on this wallet; None for the one that has it for itself."""
         self._view = view
         self._signer = signer
         self._journal = journal
@@ -94,6 +97,7 @@ class Submitter:
         self._final_depth = final_depth
         self._permit = permit
         self._origin = origin
+        self._turns = turns or Turns(None)
         self._pending = Pending(journal)
         self._purse = Purse(view, journal, self._pending, signer.tree, final_depth)
         self._wallet = asyncio.Lock()  # one after the other: each is built on the change of the one before
@@ -177,7 +181,7 @@ class Submitter:
         `build` may be called more than once: only its last plan is used. Errors of building and signing leave nothing behind. Once
         recorded, the transaction is this class's to bring home; DroppedError when the nodes' first answers show that it can never be.
         """
-        async with self._turn(intent):
+        async with self._turn(intent), self._turns.turn():
             record = await self._signed(intent, build)
         if record is None:
             return None
@@ -230,7 +234,7 @@ class Submitter:
         permit = self._permit
         if origin is Origin.OPERATOR:
             permit = replace(permit, spending=permit.spending.by_order())
-        spent = Spent(*(self._journal.spent_since(tip.height - blocks) for blocks in (HOUR, DAY)))
+        spent = self._spent(tip.height)
         tx = self._signer.sign(plan, tip.headers, tip.info.parameters, permit=permit, spent=spent)
         if old is not None and str(tx.id) == old.record.id:
             return None  # at the same height for the same fee: it is the same
@@ -247,6 +251,14 @@ class Submitter:
             tip=tip.height,
             parents=self._pending.ancestors([str(box.box_id) for box in plan.inputs]),
         )
+
+    def _spent(self, height: int) -> Spent:
+        return Spent(*(self._journal.spent_since(height - blocks) for blocks in (HOUR, DAY)))
+
+    def allowance(self, height: int) -> int:
+        """Returns the nanoERG that the daemon may still spend by itself, as far as the limits of an hour and a day leave any."""
+        limits, spent = self._permit.spending, self._spent(height)
+        return max(0, min(limits.per_hour - spent.last_hour, limits.per_day - spent.last_day))
 
     def _before(self, intent: Intent, old: Overdue | None, over: set[str]) -> list[TxRecord]:
         """What was signed for an intent and could still be mined, as far as is known."""
@@ -312,8 +324,11 @@ class Submitter:
     async def follow(self, tip: Tip) -> None:
         """Once for each new tip: what became of every transaction that may still be mined, and send again what is not in a block.
 
-        One that cannot be looked at keeps the others from nothing: its error is raised at the end.
+        One that cannot be looked at keeps the others from nothing: its error is raised at the end. Where another process is at work with
+        the wallet, that one follows.
         """
+        if not self._turns.is_free():
+            return
         async with self._following:
             troubles: list[AihdError] = []
             self._pending.reach(tip.height)

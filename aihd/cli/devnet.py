@@ -205,7 +205,7 @@ def issue(
 ) -> None:
     """Issue a token by EIP-4 and print its id; the next block holds it."""
     body = {"name": name, "amount": amount, "decimals": decimals, "address": to, "description": description}
-    print(_ask(url, "issue", body)["tokenId"])
+    say(_ask(url, "issue", body)["tokenId"])
 
 
 @devnet_app.command()

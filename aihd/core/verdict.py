@@ -80,6 +80,7 @@ class Facts:
     is how many are offered. `waiting` counts the open escrows that we pass over for now, with the last sentence, by reason. `slashed` are
     tasks whose slash nobody has acknowledged. `standstill` says why the chain that is followed may not be the one that goes on. `set_up`
     names the chain's sources, `blind` what these cannot see; `set_aside` counts boxes under the market's scripts that are of no use.
+    `unseen` is how many seconds ago the newest known block was made.
     """
 
     running: bool
@@ -105,9 +106,25 @@ class Facts:
     waiting: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     slashed: tuple[Task, ...] = ()
     standstill: str = ""
+    unseen: float = 0.0
     set_up: str = ""
     blind: str = ""
     set_aside: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def is_blind(self) -> bool:
+        """The chain goes on, and we do not see it."""
+        return bool(self.standstill) or LOOKS in self.troubles
+
+    @property
+    def now(self) -> int | None:
+        """The height of now: deadlines pass whether we see the chain or not, so while we do not it is counted by time."""
+        if self.height is None or not self.is_blind:
+            return self.height
+        return self.height + int(self.unseen / self.seconds_per_block)
+
+
+LOOKS: Final = "reconcile"  # the loop without which nothing is found, and nothing claimed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,11 +220,12 @@ def _at_risk(facts: Facts, task: Task, why: str, command: str, *, stake: int) ->
 
 
 def _until(facts: Facts, until: int | None) -> str:
-    if until is None or facts.height is None:
+    now = facts.now
+    if until is None or now is None:
         return ""
-    if until <= facts.height:
+    if until <= now:
         return f" since height {until}: anybody may time it out now"
-    return f" until height {until} ({blocks_left(until - facts.height, facts.seconds_per_block)} from now)"
+    return f" until height {until} ({blocks_left(until - now, facts.seconds_per_block)} from now)"
 
 
 def _lost(facts: Facts, task: Task) -> str:
@@ -223,7 +241,7 @@ def _bond(facts: Facts) -> int:
 
 def _is_over(facts: Facts, task: Task) -> bool:
     until = deadline(task, facts.limits)
-    return facts.height is not None and until is not None and facts.height > until
+    return facts.now is not None and until is not None and facts.now > until
 
 
 def _is_late(facts: Facts, task: Task) -> bool:
@@ -231,9 +249,9 @@ def _is_late(facts: Facts, task: Task) -> bool:
     if _is_over(facts, task):
         return True
     finished = task.state in (State.EXECUTED, State.FAILING)
-    if not finished or task.exec_deadline is None or facts.height is None:
+    if not finished or task.exec_deadline is None or facts.now is None:
         return False
-    return task.exec_deadline - facts.height < facts.limits.final_depth
+    return task.exec_deadline - facts.now < facts.limits.final_depth
 
 
 def _short(task: Task) -> str:
@@ -301,7 +319,6 @@ def _penniless(facts: Facts) -> Iterator[Issue]:
 
 # -- the rest
 
-LOOKS: Final = "reconcile"  # the loop without which nothing is found, and nothing claimed
 CREDIT: Final = (
     "credit"  # where a loop tells that nodo does not trust our client id; what mends it stands behind a semicolon
 )
@@ -331,19 +348,31 @@ def _troubles(facts: Facts) -> Iterator[Issue]:
         told, _, cure = reason.partition("; ") if name == CREDIT else (reason, "", "")
         yield Issue(
             what=f"{name} loop",
-            reason=f"{_CONCERNS.get(name, f'the {name} loop is in trouble')}: {told}",
+            reason=f"{_CONCERNS.get(name, f'the {name} loop is in trouble')}: {told}{_meanwhile(facts) if name == LOOKS else ''}",
             command="see the log, and please report it" if defect else cure or "aihd check",
             idle=name in (LOOKS, CREDIT),
             defect=defect,
         )
 
 
+def _meanwhile(facts: Facts) -> str:
+    """What that puts at risk, if it lasts."""
+    owing = [task for task in facts.open_tasks if task.exec_deadline is not None and any(at_stake(task, _bond(facts)))]
+    if not owing or facts.now is None:
+        return "; nothing is at risk"
+    whole = format_erg(sum(sum(at_stake(task, _bond(facts))) for task in owing))
+    first = min(task.exec_deadline or 0 for task in owing)
+    left = blocks_left(first - facts.now, facts.seconds_per_block)
+    return (
+        f"; {whole} will be at risk in {count(len(owing), 'task')} if it lasts until height {first} ({left} from now)"
+    )
+
+
 def _others(facts: Facts) -> Iterator[Issue]:
     if facts.standstill:
-        reason = f"the chain does not go on: {facts.standstill}"
-        yield Issue(
-            what="chain", reason=reason, command="see the node's log and its peers, or name another in chain.node_urls"
-        )
+        reason = f"the chain does not go on: {facts.standstill}{_meanwhile(facts)}"
+        command = "see the node's log and its peers, or name another in chain.node_urls"
+        yield Issue(what="chain", reason=reason, command=command, idle=True)
     if facts.restored:
         reason = f"the database was put back from the backup of {facts.restored}; what happened since is known once the chain was read"
         yield Issue(what="database", reason=reason, command="start aihd, and wait")

@@ -48,13 +48,14 @@ FORMAL: Final = b"\n".join(
     (
         b"asset.native=ERG",
         b"asset.native.base_unit=nanoERG",
+        b"asset.native.decimals=9",
         b"chain=ergo",
-        b"consensus=autolykos-v2",
+        b"consensus=autolykos2",
         b"payment.contract=" + CONTRACT.encode(),
         b"payment.deposit_token=salt of the task's input is blake2b256 of aih:deposit:1 and the token",
     )
 )
-"""How the newest nodo wants a ledger described: sorted lines of key=value."""
+"""How the newest nodo wants a ledger described: lines of key=value, in the order of their keys."""
 DEPOSIT_TOKEN_TTL: Final = 4 * 3600
 """Seconds that a deposit token may wait for its payment: a claim and a run take their blocks."""
 is_demo: Final = False

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from aihd.ops.failpoints import fail
-from aihd.protocol.units import format_size
 
 RESERVE: Final = 16_000_000
 PROBE: Final = 4096
@@ -51,7 +50,7 @@ class Room:
 
     def _short(self, free: int) -> str:
         wanted = self._floor + (0 if self._kept() else self._reserve)
-        return f"{self._folder} has {free:,} bytes of room, new tasks need {format_size(wanted)}".replace(",", " ")
+        return f"{self._folder} has {free / 10**6:.1f} MB of room, new tasks need {wanted / 10**6:.1f} MB"
 
     def _kept(self) -> bool:
         try:

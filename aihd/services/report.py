@@ -56,14 +56,23 @@ class Report:
                 expiry=engine.view.deployment.expiry,
                 services=len(engine.policy.services),
                 fee=engine.policy.tx_fee,
+                allowance=None if self._height is None else engine.submitter.allowance(self._height),
                 waiting=engine.waiting,
                 seconds_per_block=seconds,
                 standstill=engine.view.standstill(time.time(), seconds),
+                unseen=self._unseen(),
                 set_up=str(engine.view.sources.set_up),
                 blind=engine.view.sources.blind,
                 set_aside=engine.view.set_aside,
             )
         )
+
+    def _unseen(self) -> float:
+        """Seconds since the newest known block was made."""
+        if not self._engine.sighted or not self._engine.tip.headers:
+            return 0.0
+        made: int = self._engine.tip.headers[0]["timestamp"]
+        return max(0.0, time.time() - made / 1000)
 
     def _nodo(self) -> NodoFacts | None:
         offered = self._engine.policy.services.keys()

@@ -23,9 +23,9 @@ from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.panics import PanicError, contained
 from aihd.protocol.rules import MAX_BOX_SIZE
 
+from .accepted import Accepted
 from .chain import PARAMETERS, STRANGER, Draft, context, header, header_id, headers
 from .fuzz_tx import MIN_PER_BYTE, Seen, box_size, digest, known, outputs_of, seen, transaction_bytes
-from .invariants import Accepted
 
 HEADERS: Final = 10
 

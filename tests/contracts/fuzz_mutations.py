@@ -31,7 +31,7 @@ from . import fuzz_tx
 from .chain import CLIENT, NODE, RIVAL, STRANGER, TREASURER, Draft, Out
 from .fuzz_seeds import FORGED, JUNK, THIRD, Around, Colluders, Seed
 from .fuzz_tx import MIN_PER_BYTE, Seen, box_size, numbers, seen, strings
-from .world import BOND_TOKEN, ERG, OTHER, SALT, TASK
+from .world import ASSET, BOND_TOKEN, ERG, OTHER, SALT, TASK
 
 AMOUNTS: Final = (
     1,
@@ -358,7 +358,7 @@ def move_token(bench: Bench, a: int, b: int, c: int) -> Draft:
 
 def mint(bench: Bench, a: int, b: int, c: int) -> Draft:
     """An output gets units of a token: of the one that this transaction may mint, of ours, or of junk; sums are repaired later."""
-    some = (seen(bench.draft.inputs[0]).id, JUNK, BOND_TOKEN, TASK, OTHER)
+    some = (seen(bench.draft.inputs[0]).id, JUNK, BOND_TOKEN, TASK, OTHER, ASSET)
     return bench.put(a, _plus(bench.out(a), some[b % len(some)], c % 3 + 1))
 
 
@@ -480,7 +480,9 @@ FOREIGN: Final = (
     codec.coll_byte(b""),
     codec.coll_byte(TASK),
     codec.coll_long(()),
-    codec.coll_long((ERG, 0, 0)),
+    codec.coll_long((ERG, 0, 1)),
+    codec.coll_long((ERG, 0, 2)),
+    codec.coll_long((ERG, ERG, 10**6, 1000, 0)),
     codec.coll_int((0, 0, 5, 5)),
     codec.coll_coll_byte(()),
     codec.coll_coll_byte((TASK, OTHER)),

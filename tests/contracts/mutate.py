@@ -18,6 +18,8 @@ from aihd.chain import contracts
 from aihd.chain.appkit import Appkit, ScriptError
 from aihd.protocol.deployment import Guard, Template
 
+from . import fuzz_judge
+from .chain import Draft
 from .equivalent import EQUIVALENT
 from .judge import Judge
 from .suite import MODULES, all_cases, honest_drafts
@@ -111,7 +113,7 @@ class Bench:
     @classmethod
     def of(cls, appkit: Appkit) -> Bench:
         world = World.of(contracts.templates())
-        judge = Judge(world.deployment, appkit)
+        judge = Judge(world.deployment, None)
         telling: dict[Guard, dict[Any, set[str]]] = {guard: {} for guard in Guard}
         for module in MODULES:
             for case in all_cases(world, [module]):
@@ -123,14 +125,19 @@ class Bench:
     def kills(self, mutant: Mutant) -> str | None:
         """What notices the mutant; None when nothing does."""
         world = World.of({**contracts.templates(), mutant.guard: compile_mutant(self.appkit, mutant)})
-        quick, both = Judge(world.deployment, None), Judge(world.deployment, self.appkit)
+        both = Judge(world.deployment, self.appkit)
+
+        def passes(draft: Draft) -> bool:
+            """Whether sigma-rust accepts, asked once for each script."""
+            return bool(fuzz_judge.Mutant(world.deployment, draft).passes_rust()[0])
+
         telling = self.telling[mutant.guard]
         for module in sorted(telling, key=lambda module: -len(telling[module])):
             for case in all_cases(world, [module]):
-                if case.name in telling[module] and quick(case.attack).accepted:
+                if case.name in telling[module] and passes(case.attack):
                     agreed = both(case.attack, case.twin).accepted
                     return case.name if agreed else f"{case.name} (the interpreters disagree)"
-        return next((f"honest {name}" for name, draft in honest_drafts(world) if not quick(draft).accepted), None)
+        return next((f"honest {name}" for name, draft in honest_drafts(world) if not passes(draft)), None)
 
 
 def main(names: list[str]) -> int:

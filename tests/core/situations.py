@@ -161,6 +161,28 @@ def _troubled() -> Iterator[tuple[str, Facts]]:
         "the node is silent, with a task at work",
         _with(CLAIMED, troubles={"reconcile": "http://127.0.0.1:9053 gave no answer"}),
     )
+    yield (
+        "the node is silent, and a deadline has passed meanwhile by the clock",
+        replace(_with(CLAIMED, troubles={"reconcile": "http://127.0.0.1:9053 gave no answer"}), unseen=90 * 120.0),
+    )
+    yield (
+        "the node is silent, and a result waits for it",
+        replace(_with(replace(CLAIMED, stage=Stage.DONE), troubles={"reconcile": "no answer"}), unseen=75 * 120.0),
+    )
+    yield (
+        "the node stands still",
+        replace(WELL, standstill="http://127.0.0.1:9053 stands still at height 1000", unseen=3600.0),
+    )
+    yield (
+        "the node stands still, with a task at work",
+        replace(_with(CLAIMED), standstill="http://127.0.0.1:9053 stands still at height 1000", unseen=3600.0),
+    )
+    yield (
+        "nodo trusts our client id no more",
+        trouble(
+            credit="nodo does not trust our client id (it has 0 MU, a run takes 5 at its start, 3 are asked for); nodo credit_client ab 500"
+        ),
+    )
     yield "nodo is away", trouble(execution="127.0.0.1:50051 cannot be reached")
     yield "the database of nodo is read-only", trouble(bridge="/nodo/storage/database.sqlite cannot be written")
     yield "the disk is full", trouble(execute="the disk is full")

@@ -66,9 +66,9 @@ async def once(data: bytes) -> AsyncIterator[bytes]:
 async def test_line__when__an_exchange_asks_for_keys__then__only_those_of_transfers_that_may_be(shop: Shop) -> None:
     async with line(shop.desk(), [TASK, OTHER, DONE]) as (_, exchange):
         private, ephemeral = seal.fresh_key(), Holder(9)
-        made = seal.seal_key(NODE.public_key, seal.input_context(TASK.id), private)
-        assert await exchange.input_key(TASK.id, made.ephemeral) == made.chunks
-        assert made.chunks != NODE.agree(made.ephemeral)  # not the secret itself, which would open everything
+        one = seal.seal_key(NODE.public_key, seal.input_context(TASK.id), private)
+        assert await exchange.input_key(TASK.id, one.ephemeral) == one.chunks
+        assert one.chunks != NODE.agree(one.ephemeral)  # not the secret itself, which would open everything
         assert len((await exchange.output_key(DONE.id, digest("o"))).chunks) == 32
         for status, asked in (
             (409, exchange.input_key(OTHER.id, ephemeral.public_key)),

@@ -56,7 +56,7 @@ async def play(folder: Path, *, seconds: float, strangers: int, kills: int) -> O
     """The whole run; at most `seconds` and what starting takes."""
     async with world(folder, block_time=0.5, max_input=10_000_000, names=("node",), start=False) as stage:
         (daemon,) = stage.daemons
-        await daemon.start()
+        await daemon.start({"AIHD_EXCHANGE__PER_ADDRESS": "16"})
         pid = daemon.process.pid
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (FILES, FILES))
         resource.prlimit(pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))

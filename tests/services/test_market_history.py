@@ -122,3 +122,11 @@ async def test_standing__when__the_client_burned__then__both_lose_it_and_a_reorg
     place.world.chain.mine(DEPTH)
     await place.look()
     assert [place.indexer.standing(node, Role.NODE), place.indexer.standing(client, Role.CLIENT)] == before
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 35, 36, 37, 810])
+def test_name_of__when__a_source_has_any_script__then__the_key_of_a_lone_key_and_else_the_hash(size: int) -> None:
+    lone = p2pk_tree(b"\2" * 33)
+    tree = (lone + bytes(1000))[:size]
+    assert name_of(tree) == (b"\2" * 33 if tree == lone else blake2b256(tree))
+    assert name_of(b"\x10" * 36) == blake2b256(b"\x10" * 36)
