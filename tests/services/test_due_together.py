@@ -63,7 +63,9 @@ async def test_releases__when__32_fall_due_in_one_block__then__all_are_in_the_ne
 
 
 @pytest.mark.asyncio
-async def test_failures__when__32_fall_due_and_the_wallet_is_empty__then__all_are_in_the_next_block(stage: Place) -> None:  # noqa: F811
+async def test_failures__when__32_fall_due_and_the_wallet_is_empty__then__all_are_in_the_next_block(
+    stage: Place,
+) -> None:
     tasks, engine = await _claimed(stage), stage.node.engine
     for task in tasks:
         engine.journal.update(task.id, "broken", stage=Stage.BROKEN, note="unable: no memory")
