@@ -402,6 +402,7 @@ def test_load__when__the_exchange_is_on_loopback__then__one_address_may_take_all
 
 TOKEN = "ab" * 32
 SIGUSD = "03faf2cb329f2e90d6d23b58d91bbb6c046aa143261cc21f52fbe2824bfcbf04"
+DEVNET = '[chain]\nnetwork = "devnet"\nexplorer_urls = ["http://127.0.0.1:1"]\n'
 KNOWN = '[[assets]]\nname = "SigUSD"\nmax_worth = "3 ERG"\n'
 OWN = f'[[assets]]\nname = "Gold"\nid = "{TOKEN}"\ndecimals = 0\nmax_worth = "2 ERG"\n'
 
@@ -416,7 +417,7 @@ def test_assets__when__one_is_known_and_one_is_told__then__both_with_ids_decimal
 
 
 def test_assets__when__a_known_name_has_an_id_of_its_own__then__that_one_as_on_a_devnet(toml: WriteToml) -> None:
-    text = f'[chain]\nnetwork = "devnet"\nexplorer_urls = ["http://127.0.0.1:1"]\n[[assets]]\nname = "SigUSD"\nid = "{TOKEN}"\nmax_worth = "3 ERG"\n'
+    text = f'{DEVNET}[[assets]]\nname = "SigUSD"\nid = "{TOKEN}"\nmax_worth = "3 ERG"\n'
     (asset,) = load_settings(toml(text), {}, {}).asset_names.items()
     assert asset == (bytes.fromhex(TOKEN), AssetValue(name="SigUSD", decimals=2, max_worth=3 * 10**9))
 
@@ -438,7 +439,7 @@ def test_assets__when__a_known_name_has_an_id_of_its_own__then__that_one_as_on_a
         (OWN + OWN, "assets: name Gold is listed twice"),
         (OWN + OWN.replace("Gold", "Silver"), f"assets: id {TOKEN} is listed twice"),
         (
-            f'[chain]\nnetwork = "testnet"\nexplorer_urls = ["http://127.0.0.1:1"]\n{KNOWN}',
+            DEVNET.replace("devnet", "testnet") + KNOWN,
             "assets: SigUSD needs an id, since chain.network is 'testnet'",
         ),
     ],

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 from offchain import ERG, digest
-from test_tasks import Place, stage  # noqa: F401 - the fixture
+from test_tasks import Place, stage
 
 from aihd.core.task import Stage, State, Task, Where
 from aihd.protocol import plans
 from aihd.services.settle import Settle
+
+__all__ = ["stage"]  # the fixture
 
 TOGETHER = 32
 
@@ -37,7 +39,7 @@ def _standing(place: Place, where: Where) -> list[Task]:
 
 
 @pytest.mark.asyncio
-async def test_releases__when__32_fall_due_in_one_block__then__all_are_in_the_next(stage: Place) -> None:  # noqa: F811
+async def test_releases__when__32_fall_due_in_one_block__then__all_are_in_the_next(stage: Place) -> None:
     tasks, journal = await _claimed(stage), stage.node.engine.journal
     for task in tasks:
         journal.update(
