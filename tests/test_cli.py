@@ -229,7 +229,7 @@ def test_run__when__the_data_folder_is_locked__then__75_and_the_holder_is_named(
     with process_lock(place.data / "aihd.lock"):
         said = aihd("run", "--config", place.config)
     assert said.code == 75
-    assert f"is held by process {os.getpid()}" in said.line
+    assert f"at work in process {os.getpid()}" in said.line
 
 
 @pytest.mark.parametrize(

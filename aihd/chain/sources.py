@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, TypeVar
 
+import stamina
+
 from aihd.chain.explorer import Explorer
 from aihd.chain.finder import Finder, Issued
 from aihd.chain.http import SourceError
@@ -146,6 +148,8 @@ class Sources:
 
     # -- proofs
 
+    # A block that comes between two answers makes them contradict each other for a moment.
+    @stamina.retry(on=UnprovedError, attempts=4, timeout=5, wait_initial=0.1, wait_max=1)
     async def spending(self, box_id: str) -> Spending | None:
         """What spent a box, proved by a block of the best chain; None when a node shows it unspent. UnprovedError when neither is shown."""
         kept = self._spenders.get(box_id)

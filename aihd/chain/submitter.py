@@ -32,6 +32,7 @@ from aihd.core.sending import TAKEN, Action, Answer, Origin, decide
 from aihd.core.signing import Permit, Spent, outflow
 from aihd.errors import AihdError, InvariantError, TemporaryError, one_line
 from aihd.ops.failpoints import reach
+from aihd.ops.lock import Turns
 from aihd.protocol.funding import Plan, TxKind
 from aihd.store.journal import Journal, TxRecord, TxStatus
 
@@ -86,7 +87,9 @@ class Submitter:
         final_depth: int,
         permit: Permit,
         origin: Origin = Origin.DAEMON,
+        turns: Turns | None = None,
     ) -> None:
+        """`turns` are those of processes on this wallet; None for the one that has it for itself."""
         self._view = view
         self._signer = signer
         self._journal = journal
@@ -94,6 +97,7 @@ class Submitter:
         self._final_depth = final_depth
         self._permit = permit
         self._origin = origin
+        self._turns = turns or Turns(None)
         self._pending = Pending(journal)
         self._purse = Purse(view, journal, self._pending, signer.tree, final_depth)
         self._wallet = asyncio.Lock()  # one after the other: each is built on the change of the one before
@@ -177,7 +181,7 @@ class Submitter:
         `build` may be called more than once: only its last plan is used. Errors of building and signing leave nothing behind. Once
         recorded, the transaction is this class's to bring home; DroppedError when the nodes' first answers show that it can never be.
         """
-        async with self._turn(intent):
+        async with self._turn(intent), self._turns.turn():
             record = await self._signed(intent, build)
         if record is None:
             return None
@@ -320,8 +324,11 @@ class Submitter:
     async def follow(self, tip: Tip) -> None:
         """Once for each new tip: what became of every transaction that may still be mined, and send again what is not in a block.
 
-        One that cannot be looked at keeps the others from nothing: its error is raised at the end.
+        One that cannot be looked at keeps the others from nothing: its error is raised at the end. Where another process is at work with
+        the wallet, that one follows.
         """
+        if not self._turns.is_free():
+            return
         async with self._following:
             troubles: list[AihdError] = []
             self._pending.reach(tip.height)

@@ -20,7 +20,7 @@ from aihd.chain.view import Situation
 from aihd.client.party import Party, party
 from aihd.config import Settings, load_settings, required
 from aihd.errors import UsageError
-from aihd.ops.lock import process_lock
+from aihd.ops.lock import Turns
 from aihd.ops.logs import setup_logging
 from aihd.protocol.deployment import Deployment
 from aihd.protocol.funding import Plan
@@ -62,7 +62,7 @@ def task_id_of(text: str, journal: Journal | None = None) -> bytes:
 
 @asynccontextmanager
 async def wallet_at_work(settings: Settings) -> AsyncIterator[Party]:
-    """The wallet of the configuration on its market, with its data folder locked: never two processes on one wallet."""
+    """The wallet of the configuration on its market."""
     setup_logging("error", settings.ops.log_format)
     deployment, record = load_deployment(required(settings.chain.deployment, "chain.deployment"))
     signer = Signer.from_file(
@@ -76,22 +76,23 @@ async def wallet_at_work(settings: Settings) -> AsyncIterator[Party]:
 async def party_of(
     settings: Settings, deployment: Deployment, genesis_id: str, signer: Signer, *, founding: bool = False
 ) -> AsyncIterator[Party]:
-    """A wallet on a market as the configuration has it, with its data folder locked."""
-    with process_lock(settings.lock_file):
-        async with party(
-            node_urls=settings.chain.node_urls,
-            explorer_urls=settings.chain.explorer_urls,
-            deployment=deployment,
-            genesis_id=genesis_id,
-            signer=signer,
-            database=settings.database,
-            fee=settings.wallet.fee,
-            poll=settings.chain.poll,
-            final_depth=settings.chain.final_depth,
-            founding=founding,
-            private_nodes=settings.client.private_nodes,
-        ) as at_work:
-            yield at_work
+    """A wallet on a market as the configuration has it. It holds its folder's lock only while it signs: waiting hinders nobody."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    async with party(
+        node_urls=settings.chain.node_urls,
+        explorer_urls=settings.chain.explorer_urls,
+        deployment=deployment,
+        genesis_id=genesis_id,
+        signer=signer,
+        database=settings.database,
+        fee=settings.wallet.fee,
+        poll=settings.chain.poll,
+        final_depth=settings.chain.final_depth,
+        founding=founding,
+        private_nodes=settings.client.private_nodes,
+        turns=Turns(settings.lock_file),
+    ) as at_work:
+        yield at_work
 
 
 async def transact(who: Party, intent: Intent, build: Callable[[Situation], Plan], *, dry_run: bool) -> None:

@@ -192,8 +192,11 @@ async def _watch(settings: Settings, task_id: bytes, out: Path | None) -> int:
         async for now in client.watch(task_id):
             say(f"height {now.height}: {now.where}", flush=True)
             last = now.where
+            if now.expired:
+                say(f"nobody claimed it by height {now.claim_deadline}: aihd task refund {task_id.hex()}")
+                return int(Exit.UNHEALTHY)
             if now.where is Where.CLAIMED:
-                await client.deliver(task_id)
+                await client.bring(task_id, lambda why: say(why, file=sys.stderr))
             if now.life.receipt is not None:
                 break
         if last.is_undelivered:

@@ -25,7 +25,7 @@ from aihd.client.download import MAX_OUTPUT, LocalError, hash_of, take, target_f
 from aihd.client.node_door import NodeDoor, NotYetError, node_door
 from aihd.client.upload import check_unchanged, commitment_of, upload
 from aihd.client.verify import Evidence, Finding, verify
-from aihd.core.life import Life
+from aihd.core.life import Life, Sighting
 from aihd.core.rating import COMPLAIN_BEFORE, may_commit, may_reveal
 from aihd.core.task import State, Where
 from aihd.errors import AihdError, DependencyError, TemporaryError, UsageError, one_line
@@ -33,6 +33,7 @@ from aihd.execution import seal
 from aihd.execution.auth import SIGNATURE_HEADER, upload_message
 from aihd.protocol import hashes, plans
 from aihd.protocol.boxes import Bond, On, TaskEscrow
+from aihd.protocol.codec import BoxError
 from aihd.protocol.constants import MAX_PAYMENT, USELESS, WHOLE_BPS
 from aihd.protocol.funding import Funds, Plan, TxKind
 from aihd.protocol.plans import Market, Side
@@ -43,6 +44,7 @@ log = structlog.get_logger()
 
 PATIENCE: Final = 30.0  # seconds that a node may be behind us
 
+UNKNOWN_AFTER: Final = 3  # looks in a row that show nothing of a task that was not posted from here
 MIN_WINDOW: Final = 20
 MAX_WINDOW: Final = 5040  # a week
 
@@ -106,6 +108,12 @@ class Progress:
     where: Where
     height: int
     life: Life
+    claim_deadline: int | None = None  # while nobody has claimed it
+
+    @property
+    def expired(self) -> bool:
+        """Nobody claimed it, and nobody may any more."""
+        return self.where is Where.OPEN and self.claim_deadline is not None and self.height >= self.claim_deadline
 
 
 def _missed(now: Progress) -> bool:
@@ -173,20 +181,36 @@ class Client:
             if escrow is None:
                 return None
             where = Where.OPEN if escrow.spent_by is None else Where.LOST
-        return Progress(where, tip.height, life)
+        return Progress(where, tip.height, life, self._claim_deadline(escrow))
+
+    def _claim_deadline(self, escrow: Sighting | None) -> int | None:
+        if escrow is None:
+            return None
+        try:
+            return self.view.deployment.read(TaskEscrow, escrow.box).content.claim_deadline
+        except BoxError:
+            raise UsageError(f"box {escrow.box.id} is no task of this market") from None
 
     async def watch(self, task_id: bytes) -> AsyncIterator[Progress]:
-        """Each new standing of the task, as it comes, until it is over."""
+        """Each new standing of the task, as it comes, until it is over, or nobody may claim it any more.
+
+        UsageError for a task that was not posted from here and that no source knows.
+        """
         last: Where | None = None
-        while last is None or not (last.is_end or last.is_undelivered):
+        expired, unseen, posted = False, 0, self._journal.post(task_id) is not None
+        while last is None or not (last.is_end or last.is_undelivered or expired):
             try:
                 now = await self.progress(task_id)
             except SourceError as error:
                 # It waits as long as the task lives: sources come back.
                 log.warning("no source answers", task=task_id.hex(), error=one_line(error))
                 now = None
-            if now is not None and now.where is not last:
-                last = now.where
+            else:
+                unseen = unseen + 1 if now is None else 0
+                if unseen > UNKNOWN_AFTER and not posted:
+                    raise UsageError(f"task {task_id.hex()}: no source knows such a task on this chain")
+            if now is not None and (now.where, now.expired) != (last, expired):
+                last, expired = now.where, now.expired
                 yield now
             else:
                 await asyncio.sleep(self._poll)
@@ -196,6 +220,8 @@ class Client:
         async for now in self.watch(task_id):
             if reached(now):
                 return now
+            if now.expired:
+                raise DependencyError(f"task {task_id.hex()}: nobody claimed it by height {now.claim_deadline}")
             if now.where.is_undelivered:
                 raise DependencyError(f"task {task_id.hex()} ended: {now.where}{await self._reason(task_id)}")
         raise DependencyError(f"task {task_id.hex()} is over")
@@ -219,6 +245,23 @@ class Client:
         context = seal.note_context(task_id)
         opened = seal.unseal(self.signer.agree, self.signer.public_key, context, pieces()) if sealed else pieces()
         return b"".join([part async for part in opened]).rstrip(b"\0").decode("utf-8", "replace")
+
+    async def bring(self, task_id: bytes, told: Callable[[str], None]) -> None:
+        """Bring the input however long its node, or the sources, take to answer, as long as the task waits for it.
+
+        `told` hears why it is not there yet. UsageError when it can never be right, as when its file has changed.
+        """
+        while True:
+            try:
+                await self.deliver(task_id)
+                return
+            except (DependencyError, TemporaryError) as error:
+                told(f"the input is not brought yet: {one_line(error)}")
+            await asyncio.sleep(self._poll)
+            with suppress(SourceError):
+                now = await self.progress(task_id)
+                if now is not None and now.where is not Where.CLAIMED:
+                    return
 
     async def deliver(self, task_id: bytes) -> None:
         """Bring the input to the node that claimed the task; waits until the node has seen its own claim on the chain."""

@@ -20,6 +20,7 @@ from aihd.client.client import Client
 from aihd.core.sending import Origin
 from aihd.core.signing import Spending
 from aihd.errors import ConfigError, TemporaryError, UsageError
+from aihd.ops.lock import Turns
 from aihd.protocol import plans
 from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.deployment import Deployment
@@ -95,8 +96,11 @@ async def party(
     final_depth: int,
     founding: bool = False,
     private_nodes: bool = False,
+    turns: Turns | None = None,
 ) -> AsyncIterator[Party]:
     """A party with its journal open; ConfigError when the journal belongs to another wallet or market.
+
+    `turns` are those of the processes on this wallet; None for one that has it for itself.
 
     Unless it is `founding` the market just now, the market's bond tokens are audited.
     """
@@ -111,7 +115,14 @@ async def party(
                 journal.bind(market=deployment.id)
             permit = signer.permit(deployment, Spending(MAX_FEE, NO_LIMIT, NO_LIMIT, NO_LIMIT))
             submitter = Submitter(
-                view, signer, journal, fee=fee, final_depth=final_depth, permit=permit, origin=Origin.OPERATOR
+                view,
+                signer,
+                journal,
+                fee=fee,
+                final_depth=final_depth,
+                permit=permit,
+                origin=Origin.OPERATOR,
+                turns=turns,
             )
             yield Party(view, signer, submitter, journal, session, genesis_id, poll, private_nodes)
 

@@ -6,13 +6,17 @@ message to whoever comes second.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Final
 
 from aihd.errors import ConfigError, TemporaryError
+
+RETRY: Final = 0.1  # seconds between two tries for a lock that another process holds for a moment
 
 
 @contextmanager
@@ -28,7 +32,7 @@ def process_lock(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TemporaryError(
-                f"{path} is held by {_holder(descriptor)}: stop it, or use another ops.data_dir"
+                f"this wallet is at work in {_holder(descriptor)} ({path}): wait until that has ended, or stop it"
             ) from None
         try:
             os.ftruncate(descriptor, 0)
@@ -38,6 +42,37 @@ def process_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+class Turns:
+    """Processes on one wallet, each at its turn: the lock is held for as long as signing takes, and never while something is waited for."""
+
+    def __init__(self, path: Path | None, patience: float = 30.0) -> None:
+        """`path` is the lock file; None for one who holds the lock all the time. `patience` is seconds that a turn is waited for."""
+        self._path = path
+        self._patience = patience
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn; TemporaryError as `process_lock` when none comes."""
+        if self._path is None:
+            yield
+            return
+        until = asyncio.get_running_loop().time() + self._patience
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(process_lock(self._path))
+                    break
+                except TemporaryError:
+                    if asyncio.get_running_loop().time() > until:
+                        raise
+                await asyncio.sleep(RETRY)
+            yield
+
+    def is_free(self) -> bool:
+        """No other process is at work with the wallet now."""
+        return self._path is None or not is_locked(self._path)
 
 
 def is_locked(path: Path) -> bool:

@@ -145,8 +145,7 @@ class TaskRecord:
             mark, broke = self.client_mark, node_broke and not client_broke
         else:
             mark, broke = self.node_mark, client_broke and not node_broke
-        spoiled = role is Role.CLIENT and self.burned > 0
-        if not (mark or broke or spoiled):
+        if not (mark or broke or self.burned):
             return None
         said = max(-ONE, ((mark or _MIDDLE) - _MIDDLE - broke) * _STEP)
-        return min(said, 0) if spoiled else said
+        return min(said, 0) if self.burned else said

@@ -265,7 +265,7 @@ async def test_payment__when__it_cannot_be__then__said_before_anything_is_locked
             await node.call("pay", amount, "token", script, ledger)
     with (
         process_lock(place.folder / "payer" / "aihd.lock"),
-        pytest.raises(RuntimeError, match=r"TemporaryError: .* is held by process"),
+        pytest.raises(RuntimeError, match=r"TemporaryError: .* at work in process"),
     ):
         await node.call("pay", ERG, "token", place.script)
     assert await node.call("balance", 99 * ERG)

@@ -28,7 +28,7 @@ def test_lock__when__another_process_holds_it__then__its_pid_is_named_and_its_de
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         with (
-            pytest.raises(TemporaryError, match=f"is held by process {holder.pid}: stop it") as caught,
+            pytest.raises(TemporaryError, match=f"is at work in process {holder.pid} ") as caught,
             process_lock(path),
         ):
             pass

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aihd.protocol.constants import MAX_PAYMENT
 from aihd.reputation.engine import Engine
 from aihd.reputation.explain import RatingTerm, explain
-from aihd.reputation.fixed import ONE, evidence_weight, value_weight
+from aihd.reputation.fixed import BLOCKS_PER_DAY, ONE, evidence_weight, value_weight
 from aihd.reputation.history import IN_A_TOKEN, HistoryError, Outcome, Role, TaskRecord
 from benchmarks.reputation_sim.price import locked, spent, standing
 
@@ -32,15 +32,15 @@ def rated(
         node.encode(),
         worth,
         client_mark=mark,
-        client_committed=True,
+        client_committed=mark > 0,
         held=held,
         asset=asset,
     )
 
 
-def engine_of(*records: TaskRecord) -> Engine:
+def engine_of(*records: TaskRecord, height: int = 100) -> Engine:
     engine = Engine()
-    engine.advance(100)
+    engine.advance(height)
     engine.fold(records)
     return engine
 
@@ -123,6 +123,20 @@ def test_burn__when__louder__then__in_the_mean_the_evidence_and_the_recent_mean(
         assert abs(term.recent - (12_187.5 if term.opinion < 0 else 10_000) * ONE // 22_187.5) <= 1
 
 
+def test_burn__when__recent_work_was_worse__then__it_weighs_in_what_counts_as_recent() -> None:
+    """Old praise lies so far back on the node's own clock that the last two tasks are all that is recent."""
+    old = [replace(rated(f"old {day}", "n", 5), height=day * BLOCKS_PER_DAY) for day in range(0, 140, 7)]
+    filler = [replace(rated(f"dust {day}", "n", 3, worth=1), height=day * BLOCKS_PER_DAY) for day in range(140, 700, 7)]
+    end = [
+        replace(record, height=700 * BLOCKS_PER_DAY) for record in (rated("p", "n", 5), rated("c", "n", 1, held=ERG))
+    ]
+    engine = engine_of(*content("c", 9), *old, *filler, *end, height=701 * BLOCKS_PER_DAY)
+    verdict = engine.verdict(b"n")
+    recent = (10_000 - 12_187.5) * ONE / 22_187.5
+    assert verdict.turned > 0
+    assert abs(verdict.score.value - ONE // 5 - recent) < 1000
+
+
 def test_burn__when__its_writer_changes__then__what_he_said_before_is_weighed_anew() -> None:
     engine = engine_of(rated("c", "n", 1, held=ERG), rated("p", "n", 5))
     assert engine.score(b"n").value == 0
@@ -170,6 +184,20 @@ def test_opinion__when__the_client_burned__then__the_nodes_praise_is_void_and_no
 ) -> None:
     burned = replace(rated("c", "n", 1, held=1), node_mark=mark, node_committed=mark > 0)
     assert (burned.opinion(Role.CLIENT), burned.opinion(Role.NODE)) == (opinion, -ONE)
+
+
+@pytest.mark.parametrize("mark", [0, 2, 5])
+def test_opinion__when__the_client_let_go__then__the_nodes_praise_stands(mark: int) -> None:
+    kept = replace(rated("c", "n", mark, held=1), node_mark=5, node_committed=True)
+    assert kept.opinion(Role.CLIENT) == ONE
+
+
+def test_burn__when__the_client_is_the_one_who_is_scored__then__the_nodes_own_burns_lend_it_no_weight() -> None:
+    """The node buys as well, and burns now and then: that weighs its complaints as a customer alone."""
+    burns = [*content("n", 9), rated("n", "burned", 1, held=ERG)]
+    marked = replace(rated("c", "n", 1, held=ERG), node_mark=2, node_committed=True)
+    (term,) = explain(engine_of(*burns, marked), b"c", Role.CLIENT).terms
+    assert term.burn == ONE
 
 
 def test_score__when__a_client_burns_all__then__he_stands_where_an_unknown_one_does() -> None:

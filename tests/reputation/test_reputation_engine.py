@@ -223,12 +223,13 @@ def test_advance__when__the_chain_got_shorter__then__refused() -> None:
 
 PARTIES = st.sampled_from([b"a", b"b", b"c", b"d"])
 PURSES = st.sampled_from([None, None, b"a", b"p"])
+TASK_IDS = st.integers(0, 10**6).map(lambda number: number.to_bytes(4, "big"))
 RECORDS = st.builds(
     lambda *, held, **fields: TaskRecord(
         **fields, held=held * fields["worth"] // 4 if fields["outcome"] is Outcome.COMPLETED else 0
     ),
     height=st.integers(0, 60),
-    task=st.integers(0, 10**6).map(lambda number: number.to_bytes(4, "big")),
+    task=TASK_IDS,
     client=PARTIES,
     node=PARTIES,
     worth=st.integers(1, 10**11) | st.integers(1, 10**7),
@@ -242,7 +243,18 @@ RECORDS = st.builds(
     held=st.integers(0, 4),
     asset=st.sampled_from([None, None, b"token"]),
 )
-HISTORY = st.lists(RECORDS, unique_by=lambda record: record.order, max_size=40)
+BURNS = st.builds(  # of customers that serve nobody; whatever they do not burn they let go
+    lambda height, task, parties, mark: TaskRecord(
+        height, task, *parties, ERG, client_mark=mark, client_committed=True, held=ERG
+    ),
+    height=st.integers(0, 60),
+    task=TASK_IDS,
+    parties=st.tuples(st.sampled_from([b"x", b"y"]), st.sampled_from([b"a", b"b", b"c"])),
+    mark=st.sampled_from([1, 1, 5]),
+)
+HISTORY = st.lists(RECORDS, unique_by=lambda record: record.order, max_size=40) | st.lists(
+    BURNS, unique_by=lambda record: record.order, max_size=40
+)
 UNITS = st.sampled_from([1, BLOCKS_PER_DAY // 3, 5 * BLOCKS_PER_DAY])  # blocks: all on one day, or days or weeks apart
 
 

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 from offchain import ERG, digest
-from test_tasks import Place, stage
+from onchain import order
+from test_tasks import Place, stage  # noqa: F401 - the fixture
 
+from aihd.chain.submitter import Intent
+from aihd.client.client import Order
 from aihd.core.task import Stage, State, Task, Where
 from aihd.protocol import plans
+from aihd.protocol.funding import Output
 from aihd.services.settle import Settle
-
-__all__ = ["stage"]  # the fixture
 
 TOGETHER = 32
 
@@ -23,14 +25,12 @@ async def _claimed(place: Place) -> list[Task]:
     engine.policy = replace(engine.policy, max_open=48)
     for _ in range(TOGETHER):
         await place.client.post(_order(place), place.input, {})
-        place.world.chain.mine()
+    place.world.chain.mine()
     await place.node.work(lambda: len(_standing(place, Where.CLAIMED)) == TOGETHER)
     return _standing(place, Where.CLAIMED)
 
 
-def _order(place: Place) -> object:
-    from onchain import order
-
+def _order(place: Place) -> Order:
     return order(place.service, payment=ERG // 10, worth=ERG // 10, claim_window=200, exec_window=300)
 
 
@@ -39,7 +39,7 @@ def _standing(place: Place, where: Where) -> list[Task]:
 
 
 @pytest.mark.asyncio
-async def test_releases__when__32_fall_due_in_one_block__then__all_are_in_the_next(stage: Place) -> None:
+async def test_releases__when__32_fall_due_in_one_block__then__all_are_in_the_next(stage: Place) -> None:  # noqa: F811
     tasks, journal = await _claimed(stage), stage.node.engine.journal
     for task in tasks:
         journal.update(
@@ -67,15 +67,15 @@ async def test_releases__when__32_fall_due_in_one_block__then__all_are_in_the_ne
 @pytest.mark.asyncio
 async def test_failures__when__32_fall_due_and_the_wallet_is_empty__then__all_are_in_the_next_block(
     stage: Place,
-) -> None:
+) -> None:  # noqa: F811
     tasks, engine = await _claimed(stage), stage.node.engine
     for task in tasks:
         engine.journal.update(task.id, "broken", stage=Stage.BROKEN, note="unable: no memory")
     funds = (await engine.submitter.situation()).funds
     everything = sum(box.value for box in funds.boxes)
-    await stage.node.party.do(
-        "spend", lambda m, f: plans.send(m, (plans.Output(everything - f.fee, f.change),), f)
-    ) if everything > funds.fee else None
+    away = Output(everything - funds.fee, stage.party.signer.tree)
+    spent = await engine.submitter.transact(Intent("spend"), lambda s: plans.send(s.market, (away,), s.funds))
+    assert spent is not None
 
     await Settle(engine, None).step()
     stage.world.chain.mine()
