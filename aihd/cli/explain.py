@@ -182,7 +182,7 @@ def policy(config: ConfigOption = None) -> None:
 
 def _holdback(rules: Policy) -> str:
     most = f"at most {rules.max_holdback:g} % held back"
-    strangers = rules.max_holdback_of_strangers
+    strangers = rules.strangers_holdback
     return (
         most
         if strangers == rules.max_holdback
