@@ -13,8 +13,8 @@ from ergo_lib_python.chain import ErgoBox
 
 from aihd.devnet.chain import Chain, RejectedError
 from aihd.devnet.views import TxView
-from aihd.protocol import plans
-from aihd.protocol.boxes import Bond, ClaimedTask, On, Rating, TaskEscrow
+from aihd.protocol import guards, plans
+from aihd.protocol.boxes import Bond, ClaimedTask, Minter, On, Rating, TaskEscrow
 from aihd.protocol.constants import MARKET_LIFE
 from aihd.protocol.deployment import Deployment, Guard
 from aihd.protocol.funding import Funds, Output, Plan
@@ -59,10 +59,10 @@ class Ground:
             )
             self._coins[party.name] = iter(outputs[:COINS])
         self.chain.mine()
-        minter = self.deployment.read(plans.Minter, made[0])
+        minter = self.deployment.read(Minter, made[0])
         opened = partial(plans.open_bond, self.market, minter, node=NODE.pk, amount=STAKE, endpoint="http://node")
         self._bond = self.send(NODE, opened)[1]
-        self.chain.mine(plans.guards.BIRTH_LEAD + 2)
+        self.chain.mine(guards.BIRTH_LEAD + 2)
 
     def _genesis_box(self, party: Party) -> ErgoBox:
         return next(view.box for view in self.chain.genesis if view.tree == party.tree.hex())

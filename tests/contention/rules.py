@@ -19,7 +19,7 @@ from aihd.protocol import codec, guards, plans
 from aihd.protocol.boxes import Bond, ClaimedTask, On, Rating, TaskEscrow
 from aihd.protocol.constants import RATING_VALUE, RECEIPT_VALUE, SLACK
 from aihd.protocol.deployment import Guard, Template
-from aihd.protocol.funding import Funds, Plan, TxKind, balance
+from aihd.protocol.funding import Funds, Output, Plan, TxKind, balance
 from aihd.protocol.plans import Market
 
 _COMPILED: Final = Path(__file__).parent / "version1"
@@ -140,7 +140,7 @@ def _release_1(market: Market, claimed: On[ClaimedTask], bond: On[Bond], funds: 
         market.output(Guard.BOND, bond.value, after, bond.tokens),
         market.output(Guard.RECEIPT, RECEIPT_VALUE, receipt, ((task_id, 1),)),
         market.output(Guard.RATING, RATING_VALUE, rating, ((task_id, 1),)),
-        *((plans.Output(due, market.deployment.treasury),) if due else ()),
+        *((Output(due, market.deployment.treasury),) if due else ()),
     )
     return balance(TxKind.RELEASE, (claimed.box, bond.box), named, funds, market.height, signer=terms.node)
 
