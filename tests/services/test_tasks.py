@@ -31,7 +31,7 @@ from aihd.nodo.database import instances_of
 from aihd.nodo.reputation import read_service_reputation
 from aihd.ops.web import serve
 from aihd.protocol import envelope, guards, plans
-from aihd.protocol.constants import MIN_BOX, RECEIPT_RETENTION, RECEIPT_VALUE
+from aihd.protocol.constants import MIN_BOX, RECEIPT_RETENTION
 from aihd.protocol.hashes import cid_text, input_commitment, receipt_cid
 from aihd.services.engine import Offered, Pulse
 from aihd.services.execute import Execute
