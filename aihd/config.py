@@ -11,7 +11,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -205,7 +205,12 @@ class Policy(Section):
     def holdback_by_standing(self) -> tuple[tuple[int, int], ...]:
         """Rows of least standing, in units of 10^-9, and the most basis points that may be held back."""
         known = round(self.stranger_below * 10**9)
-        return (-(10**9), round(self.max_holdback_of_strangers * 100)), (known, round(self.max_holdback * 100))
+        return (-(10**9), round(self.strangers_holdback * 100)), (known, round(self.max_holdback * 100))
+
+    @property
+    def strangers_holdback(self) -> float:
+        """Percent that a stranger may hold back: never more than anybody may."""
+        return min(self.max_holdback_of_strangers, self.max_holdback)
 
 
 class Asset(Section):
@@ -214,7 +219,7 @@ class Asset(Section):
     name: Annotated[str, Field(pattern="^[A-Za-z]{1,20}$")]
     id: TokenId | None = None
     decimals: Annotated[Whole, Field(ge=0, le=18)] | None = None
-    max_worth: Amount
+    max_worth: Annotated[Amount, Field(gt=0)]
 
     @model_validator(mode="after")
     def _known_or_told(self) -> Self:
@@ -363,9 +368,13 @@ class Settings(BaseSettings):
             for asset in self.assets
         }
 
-    def prices(self, prices: Iterable[Quantity], key: str) -> dict[bytes | None, int]:
-        """Prices by asset, None standing for ERG, in smallest units; ValueError names `key` where a unit is not known."""
-        return dict(self.amount_of(price, key) for price in prices)
+    def prices(self, prices: Sequence[Quantity], key: str) -> dict[bytes | None, int]:
+        """Prices by asset, None standing for ERG, in smallest units; ValueError names `key` where a unit is not known, or stands twice."""
+        amounts = [self.amount_of(price, key) for price in prices]
+        units = [asset for asset, _ in amounts]
+        if twice := next((price for price, unit in zip(prices, units, strict=True) if units.count(unit) > 1), None):
+            raise ValueError(f"{key}: {twice} is one of two prices in the same unit")
+        return dict(amounts)
 
     def amount_of(self, quantity: Quantity, key: str) -> tuple[bytes | None, int]:
         """The asset of a quantity (None for ERG) and how many of its smallest unit; ValueError names `key`."""

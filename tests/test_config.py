@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from aihd.config import DEFAULT_FILE, Asset, Service, Settings, config_example, load_settings, required
 from aihd.config_values import HostPort, Section
+from aihd.core.assets import Asset as AssetValue
 from aihd.errors import ConfigError, Exit
 from aihd.protocol.units import NanoErg
 
@@ -395,3 +396,123 @@ def test_load__when__the_exchange_is_on_loopback__then__one_address_may_take_all
         assert load_settings(NO_FILE, {}, {"exchange.listen": listen}).exchange.share == share
     given = {"exchange.listen": "127.0.0.1:1", "exchange.per_address": 7}
     assert load_settings(NO_FILE, {}, given).exchange.share == 7
+
+
+# --- assets, prices and what may be held back
+
+TOKEN = "ab" * 32
+SIGUSD = "03faf2cb329f2e90d6d23b58d91bbb6c046aa143261cc21f52fbe2824bfcbf04"
+DEVNET = '[chain]\nnetwork = "devnet"\nexplorer_urls = ["http://127.0.0.1:1"]\n'
+KNOWN = '[[assets]]\nname = "SigUSD"\nmax_worth = "3 ERG"\n'
+OWN = f'[[assets]]\nname = "Gold"\nid = "{TOKEN}"\ndecimals = 0\nmax_worth = "2 ERG"\n'
+
+
+def test_assets__when__one_is_known_and_one_is_told__then__both_with_ids_decimals_and_worth(toml: WriteToml) -> None:
+    settings = load_settings(toml(KNOWN + OWN), {}, {})
+    assert settings.asset_names == {
+        bytes.fromhex(SIGUSD): AssetValue(name="SigUSD", decimals=2, max_worth=3 * 10**9),
+        bytes.fromhex(TOKEN): AssetValue(name="Gold", decimals=0, max_worth=2 * 10**9),
+    }
+    assert load_settings(NO_FILE, {}, {}).asset_names == {}
+
+
+def test_assets__when__a_known_name_has_an_id_of_its_own__then__that_one_as_on_a_devnet(toml: WriteToml) -> None:
+    text = f'{DEVNET}[[assets]]\nname = "SigUSD"\nid = "{TOKEN}"\nmax_worth = "3 ERG"\n'
+    (asset,) = load_settings(toml(text), {}, {}).asset_names.items()
+    assert asset == (bytes.fromhex(TOKEN), AssetValue(name="SigUSD", decimals=2, max_worth=3 * 10**9))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[[assets]]\nname = "Gold"\nmax_worth = "2 ERG"\n', "Gold needs id and decimals; known without them: SigUSD"),
+        (OWN.replace("decimals = 0", ""), "Gold needs id and decimals"),
+        (OWN.replace("Gold", "ERG"), "which is no token"),
+        (OWN.replace("Gold", "nanoErg"), "which is no token"),
+        (OWN.replace("Gold", "G old"), "name"),
+        (OWN.replace("decimals = 0", "decimals = 19"), "decimals"),
+        (OWN.replace("decimals = 0", "decimals = -1"), "decimals"),
+        (OWN.replace(TOKEN, "ab"), "id"),
+        (OWN.replace("2 ERG", "0 ERG"), "max_worth"),
+        (OWN.replace("2 ERG", "2"), "max_worth"),
+        (OWN.replace('max_worth = "2 ERG"', ""), "max_worth"),
+        (OWN + OWN, "assets: name Gold is listed twice"),
+        (OWN + OWN.replace("Gold", "Silver"), f"assets: id {TOKEN} is listed twice"),
+        (
+            DEVNET.replace("devnet", "testnet") + KNOWN,
+            "assets: SigUSD needs an id, since chain.network is 'testnet'",
+        ),
+    ],
+)
+def test_assets__when__a_table_is_wrong__then__one_line_says_how(toml: WriteToml, text: str, says: str) -> None:
+    (line,) = problems(toml(text))
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("given", "prices"),
+    [
+        ('"0.05 ERG"', {None: 50_000_000}),
+        ('["0.05 ERG", "0.10 SigUSD"]', {None: 50_000_000, bytes.fromhex(SIGUSD): 10}),
+        ('["7 Gold"]', {bytes.fromhex(TOKEN): 7}),
+        ('["50000000 nanoERG"]', {None: 50_000_000}),
+    ],
+)
+def test_prices__when__given_in_units__then__smallest_units_by_asset(
+    toml: WriteToml, given: str, prices: dict[bytes | None, int]
+) -> None:
+    settings = load_settings(toml(f"[policy]\nmin_payment = {given}\n{KNOWN}{OWN}"), {}, {})
+    assert settings.prices(settings.policy.min_payment, "policy.min_payment") == prices
+    assert load_settings(toml(settings.describe()), {}, {}) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            '["0.1 SigUSD"]',
+            "policy.min_payment: 0.1 SigUSD is in a unit that no table of [[assets]] names; known are ERG, Gold",
+        ),
+        ('["0.1 Gold"]', "finer than the 0 decimals that Gold has"),
+        ('["0.0000000001 ERG"]', "finer than the 9 decimals that ERG has"),
+        ('["1 ERG", "2 ERG"]', "should be one price for each unit"),
+        ('["1 ERG", "2 nanoERG"]', "one of two prices in the same unit"),
+        ('["1"]', "is not a number with a unit"),
+        ('["99999999999999999999 Gold"]', "is more than the largest possible"),
+    ],
+)
+def test_prices__when__a_unit_is_not_known_or_too_fine__then__the_key_and_what_is_known(
+    toml: WriteToml, given: str, says: str
+) -> None:
+    (line,) = problems(toml(f"[policy]\nmin_payment = {given}\n{OWN}"))
+    assert says in line
+
+
+def test_prices__when__a_service_has_its_own_in_an_unknown_unit__then__it_is_named(toml: WriteToml) -> None:
+    text = '[[services]]\nname = "x"\nslot = 1\nmin_payment = ["1 Silver"]\n'
+    (line,) = problems(toml(text))
+    assert "services: min_payment of x: 1 Silver is in a unit that no table of [[assets]] names; known are ERG" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "rows"),
+    [
+        ({}, ((-(10**9), 10_000), (0, 10_000))),
+        ({"max_holdback": 50}, ((-(10**9), 5_000), (0, 5_000))),
+        ({"max_holdback_of_strangers": 0}, ((-(10**9), 0), (0, 10_000))),
+        ({"max_holdback": 50, "max_holdback_of_strangers": 80}, ((-(10**9), 5_000), (0, 5_000))),
+        ({"max_holdback_of_strangers": 12.5, "stranger_below": 0.25}, ((-(10**9), 1_250), (250_000_000, 10_000))),
+    ],
+)
+def test_holdback__when__bounded__then__nobody_may_more_than_the_most_and_strangers_less(
+    given: dict[str, float], rows: tuple[tuple[int, int], ...]
+) -> None:
+    settings = load_settings(NO_FILE, {}, {f"policy.{key}": value for key, value in given.items()})
+    assert settings.policy.holdback_by_standing == rows
+
+
+@pytest.mark.parametrize("key", ["max_holdback", "max_holdback_of_strangers"])
+@pytest.mark.parametrize("value", [-1, 100.1])
+def test_holdback__when__no_percentage__then__refused(key: str, value: float) -> None:
+    (line,) = problems(overrides={f"policy.{key}": value})
+    assert key in line

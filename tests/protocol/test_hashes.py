@@ -7,6 +7,7 @@ import hashlib
 
 import pytest
 
+from aihd.errors import UsageError
 from aihd.protocol import hashes
 
 SALT, TASK, HEADER, COMMITMENT, SERVICE, SEED, OUTPUT, GENESIS = (bytes([n]) * 32 for n in range(1, 9))
@@ -34,6 +35,25 @@ def test_input_commitment__when__the_salt_has_another_length__then__refused(size
 
 def test_seed__when__made__then__block_task_and_commitment() -> None:
     assert hashes.seed(HEADER, TASK, COMMITMENT) == blake(HEADER + TASK + COMMITMENT)
+
+
+def test_run_seed__when__the_configuration_chooses_one__then__that_one_and_else_the_claims() -> None:
+    derived = hashes.seed(HEADER, TASK, COMMITMENT)
+    for config in ({}, {"A": "1"}, {"aih_seed": "5a" * 32}):
+        assert hashes.run_seed(config, HEADER, TASK, COMMITMENT) == derived
+        assert hashes.chosen_seed(config) is None
+    chosen = {"AIH_SEED": "5a" * 32}
+    for header in (HEADER, SALT):  # whatever block the claim is in, and moves to
+        assert hashes.run_seed(chosen, header, TASK, COMMITMENT) == b"\x5a" * 32
+    assert hashes.chosen_seed({"AIH_SEED": derived.hex()}) == derived
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5a", "5a" * 33, "5A" * 32, "zz" * 32, " " + "5a" * 32, "5a" * 32 + "\n", "٣" * 64]
+)
+def test_run_seed__when__what_was_chosen_is_no_seed__then__refused_and_named(text: str) -> None:
+    with pytest.raises(UsageError, match=r"config: AIH_SEED is .*, expected 64 hexadecimal digits, lower case"):
+        hashes.run_seed({"AIH_SEED": text}, HEADER, TASK, COMMITMENT)
 
 
 def test_exec_params_hash__when__made__then__sha3_of_service_seed_and_configuration() -> None:

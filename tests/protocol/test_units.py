@@ -13,8 +13,10 @@ from aihd.protocol.units import (
     format_duration,
     format_erg,
     format_size,
+    format_units,
     parse_duration,
     parse_erg,
+    parse_quantity,
     parse_size,
 )
 
@@ -121,3 +123,55 @@ def test_durations_and_sizes__when__written_and_read__then__same_value(count: in
     assert parse_size(format_size(count)) == count
     milliseconds = count % 10**12
     assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "decimals", "smallest", "shown"),
+    [
+        ("0.10 SigUSD", 2, 10, "0.1 SigUSD"),
+        ("5 SigUSD", 2, 500, "5 SigUSD"),
+        ("1_000.5 Gold", 1, 10_005, "1000.5 Gold"),
+        ("7 Gold", 0, 7, "7 Gold"),
+        ("0 Gold", 18, 0, "0 Gold"),
+        ("0.000000000000000001 Dust", 18, 1, "0.000000000000000001 Dust"),
+        ("9223372036854775807 Gold", 0, 2**63 - 1, "9223372036854775807 Gold"),
+    ],
+)
+def test_quantity__when__its_decimals_are_known__then__exact_and_shown_in_full(
+    text: str, decimals: int, smallest: int, shown: str
+) -> None:
+    quantity = parse_quantity(text)
+    assert quantity.smallest(decimals) == smallest
+    assert str(quantity) == shown
+    assert parse_quantity(str(quantity)) == quantity
+
+
+@pytest.mark.parametrize(
+    ("text", "decimals", "says"),
+    [
+        ("0.001 SigUSD", 2, "'0.001 SigUSD' is finer than the 2 decimals that SigUSD has"),
+        ("0.1 Gold", 0, "'0.1 Gold' is finer than the 0 decimals that Gold has"),
+        ("9223372036854775808 Gold", 0, "'9223372036854775808 Gold' is more than the largest possible, 9223372036854775807"),
+        ("92233720368547758.08 SigUSD", 2, "is more than the largest possible"),
+    ],
+)  # fmt: skip
+def test_quantity__when__too_fine_or_too_much__then__the_error_names_it(text: str, decimals: int, says: str) -> None:
+    with pytest.raises(UnitError) as error:
+        parse_quantity(text).smallest(decimals)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", [None, 5, "5", "SigUSD", "-5 SigUSD", "5 Sig USD", "1e3 SigUSD", "5 S1gUSD", "٣ SigUSD", ""]
+)
+def test_parse_quantity__when__it_is_none__then__refused_with_a_right_one(text: object) -> None:
+    with pytest.raises(UnitError, match=r'write a number with its unit, as "0.05 ERG" or "0.10 SigUSD"'):
+        parse_quantity(text)
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 18))
+def test_format_units__when__read_back__then__the_same_amount(amount: int, decimals: int) -> None:
+    text = format_units(amount, decimals)
+    assert parse_quantity(f"{text} Gold").smallest(decimals) == amount
+    assert not text.endswith(".") and (decimals == 0 or "." not in text or not text.endswith("0"))
+    assert format_units(-amount, decimals) == (f"-{text}" if amount else "0")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from offchain import ERG, digest
 from onchain import order
-from test_tasks import Place, stage  # noqa: F401 - the fixture
+from test_tasks import Place, stage
 
 from aihd.chain.submitter import Intent
 from aihd.client.client import Order
@@ -15,6 +15,8 @@ from aihd.core.task import Stage, State, Task, Where
 from aihd.protocol import plans
 from aihd.protocol.funding import Output
 from aihd.services.settle import Settle
+
+__all__ = ["stage"]  # the fixture
 
 TOGETHER = 32
 
@@ -39,7 +41,7 @@ def _standing(place: Place, where: Where) -> list[Task]:
 
 
 @pytest.mark.asyncio
-async def test_releases__when__32_fall_due_in_one_block__then__all_are_in_the_next(stage: Place) -> None:  # noqa: F811
+async def test_releases__when__32_fall_due_in_one_block__then__all_are_in_the_next(stage: Place) -> None:
     tasks, journal = await _claimed(stage), stage.node.engine.journal
     for task in tasks:
         journal.update(
@@ -67,7 +69,7 @@ async def test_releases__when__32_fall_due_in_one_block__then__all_are_in_the_ne
 @pytest.mark.asyncio
 async def test_failures__when__32_fall_due_and_the_wallet_is_empty__then__all_are_in_the_next_block(
     stage: Place,
-) -> None:  # noqa: F811
+) -> None:
     tasks, engine = await _claimed(stage), stage.node.engine
     for task in tasks:
         engine.journal.update(task.id, "broken", stage=Stage.BROKEN, note="unable: no memory")

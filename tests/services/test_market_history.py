@@ -7,10 +7,12 @@ from offchain import ERG
 from onchain import DEPTH
 from test_indexer import BOTH, Place, place
 
+from aihd.chain.history import name_of
 from aihd.protocol import guards, plans
 from aihd.protocol.constants import BURN, SETTLE_GRACE
+from aihd.protocol.hashes import blake2b256
 from aihd.protocol.plans import Side
-from aihd.protocol.trees import address_of
+from aihd.protocol.trees import address_of, p2pk_tree
 from aihd.reputation.explain import explain
 from aihd.reputation.history import Outcome, Role, TaskRecord
 

@@ -31,7 +31,7 @@ from aihd.nodo.database import instances_of
 from aihd.nodo.reputation import read_service_reputation
 from aihd.ops.web import serve
 from aihd.protocol import envelope, guards, plans
-from aihd.protocol.constants import RECEIPT_RETENTION, RECEIPT_VALUE
+from aihd.protocol.constants import MIN_BOX, RECEIPT_RETENTION
 from aihd.protocol.hashes import cid_text, input_commitment, receipt_cid
 from aihd.services.engine import Offered, Pulse
 from aihd.services.execute import Execute
@@ -233,7 +233,7 @@ async def test_task__when__the_file_changed_since_the_post__then__nothing_is_sen
 
 @pytest.mark.asyncio
 async def test_task__when__no_input_comes__then__refunded_before_the_deadline(stage: Place) -> None:
-    before = stage.world.balance(stage.party.signer.tree)
+    before, ours = (stage.world.balance(party.signer.tree) for party in (stage.party, stage.node.party))
     task_id = await stage.claimed()
     half = stage.node.task(task_id).claim_height
     assert half is not None
@@ -244,11 +244,18 @@ async def test_task__when__no_input_comes__then__refunded_before_the_deadline(st
     assert task.since is not None and task.exec_deadline is not None
     assert task.since <= task.exec_deadline - 10
     assert life.failure is not None
-    assert stage.world.balance(stage.party.signer.tree) == before - FEE - RECEIPT_VALUE
+    assert stage.world.balance(stage.party.signer.tree) == before - FEE - MIN_BOX
     (bond,) = await stage.party.view.bonds()
-    assert (bond.content.failed, bond.content.timed_out, bond.content.committed) == (1, 0, 0)
+    # The bond counts it when its rating is settled, and holds its place until then.
+    assert (bond.content.failed, bond.content.committed, bond.content.open_ids) == (0, ERG, (task_id,))
     with pytest.raises(DependencyError, match=r"ended: failed \(the node says: no input: none came in time"):
         await stage.client.wait_for(task_id, lambda _: False)
+    await stage.node.work(lambda: stage.state(task_id) is State.ADMITTED)
+    (bond,) = await stage.party.view.bonds()
+    assert (bond.content.failed, bond.content.timed_out, bond.content.committed) == (1, 0, 0)
+    assert (bond.content.score, bond.content.active, bond.content.open_ids) == (0, 0, ())
+    # Claim, fail and settle took their fees; reserve and rating are back, the receipt's value comes when it is old.
+    assert stage.world.balance(stage.node.party.signer.tree) == ours - 3 * FEE
 
 
 @pytest.mark.asyncio
@@ -261,9 +268,13 @@ async def test_task__when__the_service_fails__then__failed_with_its_words(stage:
     assert (
         list((stage.gateway.storage / "__cache__" / "microvm" / "runtime").iterdir()) == []
     )  # nothing is left running
-    stage.world.chain.mine(4)
+    stage.world.chain.mine(2 * DEPTH)
+    await stage.node.look()
+    assert stage.state(task_id) is State.REFUNDED  # not over, however deep it lies, before it is settled
+    await stage.node.work(lambda: stage.state(task_id) is State.ADMITTED)
+    stage.world.chain.mine(DEPTH)
     await stage.node.work(lambda: stage.state(task_id) is State.FAILED)
-    assert [tx.kind for tx in stage.node.engine.journal.transactions(task_id)] == ["claim", "fail"]
+    assert [tx.kind for tx in stage.node.engine.journal.transactions(task_id)] == ["claim", "fail", "settle"]
 
 
 @pytest.mark.asyncio
