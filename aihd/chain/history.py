@@ -23,7 +23,7 @@ from aihd.core.life import Sighting
 from aihd.protocol.box import Box, ForgedError, box_of_json
 from aihd.protocol.boxes import Bond, Content, Rating, TaskEscrow
 from aihd.protocol.codec import BoxError
-from aihd.protocol.constants import FAILED
+from aihd.protocol.constants import FAILED, KEY_PREFIX
 from aihd.protocol.deployment import Guard
 from aihd.protocol.hashes import blake2b256
 from aihd.protocol.shapes import ShapeError, hexed, hexed_any, listed, mapped, whole
@@ -249,7 +249,7 @@ class HistoryReader:
 
 def name_of(tree: bytes) -> bytes:
     """How a source of money is named: the key where the script is a lone key, else the script's hash."""
-    return tree[3:] if tree == p2pk_tree(tree[3:]) else blake2b256(tree)
+    return tree[3:] if len(tree) == 36 and tree.startswith(KEY_PREFIX) else blake2b256(tree)
 
 
 def _ids(boxes: Iterable[Box]) -> tuple[bytes, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from offchain import ERG
-from onchain import DEPTH
-from test_indexer import BOTH, Place, place
+from functools import partial
 
+import pytest
+from offchain import ERG, signer
+from onchain import DEPTH
+from test_indexer import BOTH, Place, place, send
+
+from aihd.chain import history
 from aihd.protocol import guards, plans
 from aihd.protocol.constants import BURN, SETTLE_GRACE
 from aihd.protocol.plans import Side
@@ -122,3 +125,23 @@ async def test_standing__when__the_client_burned__then__both_lose_it_and_a_reorg
     place.world.chain.mine(DEPTH)
     await place.look()
     assert [place.indexer.standing(node, Role.NODE), place.indexer.standing(client, Role.CLIENT)] == before
+
+
+@pytest.mark.asyncio
+async def test_funding__when__a_source_came_to_serve_everybody__then__only_who_had_money_of_it_before_is_tied_to_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted are the boxes that the source had when it paid: what an exchange did before it was one is still told."""
+    monkeypatch.setattr(history, "PUBLIC_BOXES", 8)
+    bank, nodes = await place.world.party("bank"), list(place.nodes)
+    clients = {name: signer(name) for name in ("early", "late")}
+    for number, (name, key) in enumerate(clients.items()):
+        for gift in range(1 + 9 * number):  # each makes a box of the bank's change
+            target = bank.signer.tree if gift < 9 * number else key.tree
+            await place.world.mined(bank.do(f"{name} {gift}", partial(send, tree=target)))
+    for name, node in zip(clients, nodes, strict=True):
+        place.client = await place.world.party(name)
+        await place.whole(BOTH, node=node)
+    await place.look()
+    found = {record.client: record.client_funding for record in place.records().values()}
+    assert found == {clients["early"].public_key: bank.signer.public_key, clients["late"].public_key: None}
