@@ -113,7 +113,7 @@ class Bench:
     @classmethod
     def of(cls, appkit: Appkit) -> Bench:
         world = World.of(contracts.templates())
-        judge = Judge(world.deployment, None)
+        judge = Judge(world.deployment, appkit)
         telling: dict[Guard, dict[Any, set[str]]] = {guard: {} for guard in Guard}
         for module in MODULES:
             for case in all_cases(world, [module]):
