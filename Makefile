@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 BUILD_INPUTS := pyproject.toml hatch_build.py $(wildcard proto/*.proto)
 
-.PHONY: demo test slow lint bench attacks mutants fuzz crash chaos market load simulation cover mutants-core contracts clean
+.PHONY: demo test slow lint bench attacks mutants tables fuzz crash chaos market load simulation cover mutants-core contracts clean
 .DEFAULT_GOAL := test
 
 $(BIN)/python:
@@ -47,6 +47,10 @@ attacks: $(VENV)/.dev
 # Each conjunct of each guard deleted in turn: some attack must then succeed.
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tests.contracts.mutate
+
+# The tables of docs/protocol.md, from what is counted and measured.
+tables: $(VENV)/.dev
+	$(BIN)/python -m tests.contracts.tables
 
 # MUTATIONS=500000 SEED=7; ends with 1 and the smallest recipe if an invariant breaks.
 fuzz: $(VENV)/.dev

@@ -22,9 +22,9 @@ async def test_task__when__sources_are_few_or_headers_ahead__then__paid_and_rate
     text = tmp_path / "input.txt"
     text.write_text("a few words\n")
     told: list[Step] = []
-    async with world(
-        tmp_path / "world", block_time=0.5, max_input=10_000, names=("node",), sources=sources, headers_ahead=ahead
-    ) as stage:
+    async with world(tmp_path / "world", block_time=0.8, max_input=10_000, names=("node",), sources=sources) as stage:
+        # Not before: a bond is valid for five blocks, and cannot be opened through a node that is more behind.
+        stage.devnet.chain.run_ahead(ahead)
         ending = await play(stage, text, "text-digest", tmp_path / "output", told.append)
     assert ending.balanced
     assert all(finding.holds for finding in ending.findings)

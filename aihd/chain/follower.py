@@ -21,7 +21,7 @@ from ergo_lib_python.transaction import Transaction
 
 from aihd.chain.explorer import Explorer
 from aihd.chain.finder import Finder, Listing
-from aihd.chain.http import LieError, Server, SourceError
+from aihd.chain.http import Server, SourceError
 from aihd.chain.node import Node, header_of
 from aihd.chain.overlay import Overlay
 from aihd.chain.sources import UnprovedError
@@ -185,8 +185,6 @@ class Follower(ChainView):
             for server in finder.ranked(finder.about):
                 try:
                     index = await self._list_by(finder, server, tip, headers)
-                except LieError:
-                    raise  # it rests from now on, and is told of at once: the next look asks another
                 except SourceError as error:
                     errors.append(error)
                     log.info("not listed", by=server.url, error=one_line(error))

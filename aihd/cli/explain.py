@@ -30,6 +30,7 @@ from aihd.core.books import (
     of_slash,
     of_transaction,
 )
+from aihd.core.policy import FEW_RUNS
 from aihd.core.task import RELEASED, Task, Where
 from aihd.protocol.units import format_erg
 from aihd.screen import console_of, say
@@ -199,6 +200,9 @@ def _rules(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "holdback", _holdback(rules)
     yield "expiry", "an end before the market's"
     yield "profit", f"at least {format_erg(rules.min_profit)} after all fees of {format_erg(settings.wallet.fee)}"
+    if rules.count_nodo_cost:
+        yield "cost", "nodo's estimate of a run, and a rate by which it counts"
+    yield "credit", f"our client id at nodo can pay the start of {FEW_RUNS} runs, and of every task at work"
     yield "claim_deadline", f"{rules.claim_margin_blocks} blocks left to claim it"
     yield "exec_window", f"twice the blocks of a run and {settings.margins.release_margin} to publish the receipt"
     yield "busy", f"fewer than {rules.max_open_tasks} tasks at work"

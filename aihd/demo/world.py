@@ -134,19 +134,16 @@ async def world(
     start: bool = True,
     asset: str | None = None,
     sources: Sourcing = "both",
-    headers_ahead: int = 0,
 ) -> AsyncIterator[World]:
     """Set everything up in `folder`, with a bonded daemon for each name, and take everything down again.
 
     With `asset` the client is given a token of that name, which the daemons take. `sources`: who lists boxes for everybody, the node's
-    index, an explorer beside a plain node, or both. `headers_ahead`: how many blocks the node's headers run ahead of its blocks.
+    index, an explorer beside a plain node, or both.
 
     Without `start` the daemons are configured and bonded, but not started.
     """
     async with AsyncExitStack() as stack:
-        devnet = await stack.enter_async_context(
-            Devnet(block_time=block_time, extra_index=sources != "explorer", headers_ahead=headers_ahead)
-        )
+        devnet = await stack.enter_async_context(Devnet(block_time=block_time, extra_index=sources != "explorer"))
         gateway = await stack.enter_async_context(EmbeddedGateway(folder / "nodo", credit=PLENTY))
         services = {name: gateway.install(SERVICES / name.replace("-", "_")) for name in ("text-digest", "word-count")}
         explorers = () if sources == "node" else (devnet.explorer_url,)

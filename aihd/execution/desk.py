@@ -95,6 +95,12 @@ class Desk:
         """Those of the tasks that clients may ask for: not those that others got."""
         return (self.card_of(task) for task in tasks if not (task.final and task.where is Where.LOST))
 
+    def recover(self, tasks: Iterable[Task]) -> None:
+        """Note the inputs that lie here whole though the journal does not say so: a full disk, or a crash, came between the two."""
+        for task in tasks:
+            if task.state is State.AWAITING_INPUT and self._inputs.get(task.id) is not None:
+                self._on_input(task.id)
+
     async def input_key(self, task_id: bytes, ephemeral: bytes) -> bytes:
         task = self._task(task_id)
         if task.state is not State.AWAITING_INPUT:

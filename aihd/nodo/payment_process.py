@@ -145,7 +145,7 @@ def payment_process_validator(amount: int, token: str, ledger: Any, script: byte
             and not isinstance(claim, str)
             and not Spent.beside(message.database()).spend(claim.task_id, token)
         ):
-            verdict = Verdict(False, "the task was given as a payment before")
+            verdict = Verdict(False, f"task {claim.task_id.hex()} was given as a payment before")
     except AihdError as error:
         log.warning("payment not validated: %s", one_line(error))
         return False

@@ -37,6 +37,8 @@ class Room:
             self.give_up()
             return f"the disk of {self._folder} takes nothing now ({error.strerror})"
         free = shutil.disk_usage(self._folder).free
+        if free < self._reserve // 4:
+            self.give_up()  # before a record meets a full disk
         if not self._kept():
             if free >= self._floor + self._reserve:
                 self._keep()

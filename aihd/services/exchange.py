@@ -179,6 +179,7 @@ class Exchange:
         tasks: dict[bytes, Task] = {}
         if told.tip != self._tip:
             told.tip = self._tip
+            self._desk.recover(journal.open_tasks())
             tasks = {task.id: task for task in journal.open_tasks()}
             told.cards = {key: card for key, card in told.cards.items() if key in tasks}
         tasks |= {key: task for key in ids if (task := journal.find(key)) is not None}

@@ -112,6 +112,8 @@ class Watch(Service):
             log.info("declined", tasks=len(counted) - MOST_TOLD, reason="as those before")
 
     def _paused(self) -> policy.Decline | None:
+        if self.engine.short:
+            return policy.Decline("disk", self.engine.short, passing=True)
         if self.engine.journal.paused() is None:
             return None
         return policy.Decline("paused", "the operator said `aihd pause`", passing=True)

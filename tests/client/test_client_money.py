@@ -30,12 +30,15 @@ CONTENT = b"the output"
 HASH = hashlib.sha3_256(CONTENT).digest()
 
 
+PACE = 0.3  # seconds between two blocks: a client that reads several sources needs a part of it to see them agree
+
+
 async def over_blocks(place: Place, work: Awaitable[T], most: int = 200) -> T:
     """Await `work` while one block comes after another."""
     task = asyncio.ensure_future(work)
     try:
         for _ in range(most):
-            done, _ = await asyncio.wait({task}, timeout=2 * POLL)
+            done, _ = await asyncio.wait({task}, timeout=PACE)
             if done:
                 return task.result()
             place.world.chain.mine()

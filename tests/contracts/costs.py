@@ -1,12 +1,12 @@
 """`python -m tests.contracts.costs`: what each transaction of the protocol weighs, as a table in Markdown.
 
 The bond holds 0, 16 or 48 open ids: after a claim, before every other transaction (one that ends a task has at least its id). What else
-can be long is as long as it may be: endpoint, locator, allow list.
+can be long is as long as it may be: endpoint, locator, allow list; and the payment is in a token, of which a release holds half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,13 +18,14 @@ from aihd.protocol.plans import Side
 
 from .chain import NODE, PARAMETERS, Draft
 from .judge import Judge
-from .world import ERG, TASK, World
+from .world import ASSET, ERG, IN_TOKEN, TASK, World
 
 SIZES: Final = (0, 16, 48)
 MAX_TX: Final = 98_304  # bytes
-MAX_COST: Final = 4_900_000
+# What nodes take into their mempools by their configuration, in units of cost.
+MAX_COSTS: Final = {"mainnet": 4_900_000, "a node's default": 1_000_000, "testnet": 800_000}
 MAX_BOX: Final = 4096  # bytes
-_HEAD: Final = (
+HEAD: Final = (
     "| transaction | open ids | bytes | JVM cost | largest box, bytes | smallest values of boxes under guards, nanoERG |",
     "|---|---|---|---|---|---|",
 )
@@ -70,43 +71,51 @@ def _bond(w: World, count: int, *ids: bytes) -> On[Bond]:
     return w.bond(*others, *ids, endpoint="x" * MAX_ENDPOINT)
 
 
+_LONG: Final[Mapping[str, Any]] = {**IN_TOKEN, "locator": "x" * MAX_LOCATOR}
+_ALLOWED: Final = (*(b"\x02" + b"%032d" % n for n in range(MAX_ALLOWED - 1)), NODE.pk)
+_LONG_TASK: Final[Mapping[str, Any]] = {
+    **_LONG,
+    "allowed": _ALLOWED,
+    "selection_window": 500,
+    "selection_difficulty": 1,
+}
+
+
 def _claim(w: World, count: int) -> Draft:
-    allowed = (*(b"\x02" + b"%032d" % n for n in range(MAX_ALLOWED - 1)), NODE.pk)
-    terms: dict[str, Any] = {
-        "allowed": allowed,
-        "locator": "x" * MAX_LOCATOR,
-        "selection_window": 500,
-        "selection_difficulty": 1,
-    }
-    return w.claim(w.task(**terms), _bond(w, max(count - 1, 0)))
+    return w.claim(w.task(**_LONG_TASK), _bond(w, max(count - 1, 0)))
 
 
 _WITH_BOND: Final[dict[str, Callable[[World, int], Draft]]] = {
     "manage": lambda w, n: w.manage(_bond(w, n), add=ERG),
     "claim": _claim,
-    "release": lambda w, n: w.release(w.claimed(locator="x" * MAX_LOCATOR), _bond(w, max(n, 1), TASK)),
-    "fail": lambda w, n: w.fail(w.claimed(locator="x" * MAX_LOCATOR), _bond(w, max(n, 1), TASK)),
-    "timeout": lambda w, n: w.timeout(w.claimed(locator="x" * MAX_LOCATOR), _bond(w, max(n, 1), TASK)),
-    "settle": lambda w, n: w.settle(w.rated(5, 4, (5, 4)), _bond(w, max(n, 1), TASK)),
+    "timeout": lambda w, n: w.timeout(w.claimed(**_LONG), _bond(w, max(n, 1), TASK)),
+    "settle": lambda w, n: w.settle(w.rated(1, 4, (1, 4), held=5000, asset=ASSET), _bond(w, max(n, 1), TASK)),
 }
 
 
 def _without_bond(w: World) -> dict[str, Draft]:
     return {
+        "release": w.release(w.claimed(**_LONG, holdback_bps=5000), solo=True),
+        "fail": w.fail(w.claimed(**_LONG)),
         "bond": w.open_bond(endpoint="x" * MAX_ENDPOINT),
         "withdraw": w.withdraw(_bond(w, 0)),
-        "refund": w.refund(),
-        "cancel": w.cancel(),
-        "commit": w.commit(Side.CLIENT, w.committed(w.rating(), client=0)),
-        "reveal": w.reveal(Side.CLIENT),
+        "refund": w.refund(w.task(**_LONG_TASK)),
+        "cancel": w.cancel(w.task(**_LONG_TASK)),
+        "commit": w.commit(Side.CLIENT, w.committed(w.rating(held=5000, asset=ASSET), client=0)),
+        "reveal": w.reveal(Side.CLIENT, w.rated(4, 5, held=5000, asset=ASSET)),
         "reclaim": w.reclaim(),
     }
 
 
+def table(world: World, appkit: Appkit) -> Iterator[str]:
+    """The rows in Markdown."""
+    yield from HEAD
+    yield from map(str, rows(world, Judge(world.deployment, appkit)))
+
+
 def main() -> None:
-    world = World.of(templates())
     with Appkit() as appkit:
-        print(*_HEAD, *rows(world, Judge(world.deployment, appkit)), sep="\n")
+        print(*table(World.of(templates()), appkit), sep="\n")
 
 
 if __name__ == "__main__":

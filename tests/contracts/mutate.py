@@ -2,7 +2,7 @@
 
 Each operand of each `&&` in a guard's source is replaced by `true`, at every depth; the guard is compiled and a whole market made of it.
 A mutant is killed when both interpreters accept an attack, or sigma-rust refuses a twin. Survivors are printed with the reason why the
-condition adds nothing (`EQUIVALENT`); one without a reason ends the run with 1. Takes minutes.
+condition adds nothing (`EQUIVALENT`); one without a reason, or a reason without one, ends the run with 1. Takes minutes.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Bench:
 
 def main(names: list[str]) -> int:
     guards = [Guard(name) for name in names] or list(Guard)
-    unexplained = total = 0
+    wrong = total = 0
     with Appkit() as appkit:
         bench = Bench.of(appkit)
         for guard in guards:
@@ -150,13 +150,18 @@ def main(names: list[str]) -> int:
                 total += 1
                 killer = bench.kills(mutant)
                 reason = EQUIVALENT.get((guard, mutant.operand))
-                unexplained += killer is None and reason is None
+                wrong += (killer is None) == (reason is None)
                 print(
-                    f"{'killed  ' if killer else 'SURVIVES'} {mutant.name[:110]} | {killer or reason or 'no reason'}",
-                    flush=True,
+                    f"{'killed  ' if killer else 'SURVIVES'} {mutant.name[:110]} | {_why(killer, reason)}", flush=True
                 )
-    print(f"{total} mutants, {unexplained} survive without a reason")
-    return 1 if unexplained else 0
+    print(f"{total} mutants, of {wrong} the table of reasons says something else")
+    return 1 if wrong else 0
+
+
+def _why(killer: str | None, reason: str | None) -> str:
+    if killer and reason:
+        return f"{killer}, and yet there is a reason why nothing should notice"
+    return killer or reason or "no reason"
 
 
 def _compiling(appkit: Appkit, guard: Guard) -> Iterator[Mutant]:

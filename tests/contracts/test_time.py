@@ -7,17 +7,27 @@ from collections.abc import Callable
 import pytest
 
 from aihd.protocol import selection
-from aihd.protocol.boxes import On, TaskEscrow
-from aihd.protocol.constants import COOLDOWN, RECEIPT_RETENTION
+from aihd.protocol.boxes import On, Rating, TaskEscrow
+from aihd.protocol.constants import (
+    COOLDOWN,
+    MARKET_LIFE,
+    MAX_EXEC,
+    RECEIPT_RETENTION,
+    SETTLE_GRACE,
+    SLACK,
+    WINDOW_MAX,
+)
 from aihd.protocol.plans import Side
 
-from .chain import NODE, Draft, header_id
+from .chain import CLIENT, NODE, STRANGER, Draft, Out, header_id
 from .judge import Judge
-from .world import MADE, TIP, World
+from .world import ERG, EXPIRY, MADE, TASK, TIP, World
 
 pytestmark = [pytest.mark.jvm, pytest.mark.slow]
 
+STORAGE_PERIOD = 1_051_200  # blocks, after which a miner may take rent from a box
 At = Callable[[World, int], Draft]
+OVER = TIP + 50 + SETTLE_GRACE
 UP_TO, AFTER = (True, True, False), (False, False, True)
 
 # What may be mined at HEIGHT d - 1, d and d + 1. Each draft is built as if it were right for that height.
@@ -31,7 +41,25 @@ DEADLINES: dict[str, tuple[int, tuple[bool, bool, bool], At]] = {
     "commit": (TIP + 20, UP_TO, lambda w, tip: w.commit(Side.CLIENT, tip=tip)),
     "reveal alone": (TIP + 20, AFTER, lambda w, tip: w.reveal(Side.NODE, w.committed(w.rating(), client=0), tip=tip)),
     "reveal": (TIP + 50, UP_TO, lambda w, tip: w.reveal(Side.CLIENT, tip=tip)),
-    "settle": (TIP + 50, AFTER, lambda w, tip: w.settle(tip=tip)),
+    "settle by anybody": (OVER, AFTER, lambda w, tip: w.settle(tip=tip).by(STRANGER, CLIENT)),
+    "settle by anybody of two marks": (OVER, AFTER, lambda w, tip: w.settle(_both(w), tip=tip).by(STRANGER, CLIENT)),
+    "settle by anybody of a failure": (
+        TIP + 16 + SETTLE_GRACE,
+        AFTER,
+        lambda w, tip: w.settle(w.failed(), tip=tip).by(STRANGER, CLIENT),
+    ),
+    "settle by the node of silence": (TIP + 20, AFTER, lambda w, tip: w.settle(tip=tip, by=NODE)),
+    "settle by the node of a broken word": (
+        TIP + 50,
+        AFTER,
+        lambda w, tip: w.settle(w.rated(4, 5, (0, 5)), tip=tip, by=NODE),
+    ),
+    "open bond": (EXPIRY, UP_TO, lambda w, tip: w.open_bond(tip)),
+    "claim at the end of the market": (
+        EXPIRY,
+        UP_TO,
+        lambda w, tip: w.claim(w.task(claim_deadline=10**7, height=EXPIRY - 50), None, tip),
+    ),
     "withdraw": (TIP + COOLDOWN, AFTER, lambda w, tip: w.withdraw(w.bond(last_activity=TIP), tip)),
     "reclaim": (MADE + RECEIPT_RETENTION, AFTER, lambda w, tip: w.reclaim(tip=tip)),
     "reclaim of a failure": (MADE + RECEIPT_RETENTION, AFTER, lambda w, tip: w.reclaim(w.failure(), tip=tip)),
@@ -40,10 +68,12 @@ DEADLINES: dict[str, tuple[int, tuple[bool, bool, bool], At]] = {
 # Blocks after which a transaction built at TIP is no longer valid, far from any deadline; None = it has no other limit.
 LASTING: dict[str, tuple[int | None, Callable[[World], Draft]]] = {
     "open bond": (5, lambda w: w.open_bond()),
-    "manage": (None, lambda w: w.manage(add=1)),
+    "manage": (None, lambda w: w.manage(endpoint="http://elsewhere.example")),
+    "raise": (5, lambda w: w.manage(add=1)),
     "withdraw": (None, lambda w: w.withdraw()),
     "claim": (15, lambda w: w.claim(w.task(claim_deadline=10**6))),
-    "release": (15, lambda w: w.release(w.claimed(exec_deadline=10**6))),
+    "claim with the shortest window of a policy": (9, lambda w: w.claim(w.task(claim_deadline=10**6, exec_window=20))),
+    "release": (29, lambda w: w.release(w.claimed(exec_deadline=10**6))),
     "fail": (15, lambda w: w.fail(w.claimed(exec_deadline=10**6))),
     "timeout": (None, lambda w: w.timeout()),
     "refund": (None, lambda w: w.refund()),
@@ -51,6 +81,7 @@ LASTING: dict[str, tuple[int | None, Callable[[World], Draft]]] = {
     "commit": (None, lambda w: w.commit(Side.NODE, w.rating(commit_deadline=10**6))),
     "reveal": (None, lambda w: w.reveal(Side.NODE, w.committed(w.rating(reveal_deadline=10**6)))),
     "settle": (None, lambda w: w.settle()),
+    "settle by the node": (None, lambda w: w.settle(by=NODE)),
     "reclaim": (None, lambda w: w.reclaim()),
 }
 
@@ -85,6 +116,27 @@ def test_claim__when_won_by_a_header_of_some_age__then_it_lasts_until_the_header
     verdicts = [judge(draft.at(TIP + later)) for later in (0, 9 - age, 10 - age)]
 
     assert [v.rust for v in verdicts] == [v.jvm for v in verdicts] == [True, True, False]
+
+
+def test_market__when_it_ends__then_all_that_needs_a_bond_is_over_before_storage_rent_can_take_one() -> None:
+    rated = max(SLACK, 2 * WINDOW_MAX) + SETTLE_GRACE
+    assert MARKET_LIFE + MAX_EXEC + rated < STORAGE_PERIOD - 29_000
+
+
+@pytest.mark.parametrize("tree", [STRANGER.tree, NODE.tree])
+def test_rent__when_a_bond_token_is_loose__then_claimed_and_rating_rely_on_the_end_of_the_market(
+    world: World, judge: Judge, tree: bytes
+) -> None:
+    """Why EXPIRY is there: these two know a bond by its token alone, so a loose one gives no slash, and no mark to anybody."""
+    bond = world.bond(amount=0, open_ids=(TASK,))
+    own = world.place(Out(bond.value, tree, bond.tokens, bond.content.constants()))
+    for honest in (world.timeout(), world.settle(world.rating(held=ERG // 2))):
+        verdict = judge(honest.instead(1, own).out(0, tree=STRANGER.tree, tokens=()).by(STRANGER, NODE))
+        assert verdict.rust and verdict.jvm
+
+
+def _both(w: World) -> On[Rating]:
+    return w.rated(5, 4, (5, 4))
 
 
 def _hopeless(w: World) -> On[TaskEscrow]:

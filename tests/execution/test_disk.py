@@ -13,7 +13,6 @@ import pytest
 from offchain import digest
 
 from aihd.errors import TemporaryError
-from aihd.execution import files
 from aihd.execution.cards import RefusedError
 from aihd.execution.content import ContentStore
 from aihd.execution.files import DiskError, new_file, private_file, private_folder, save, sweep
@@ -165,7 +164,7 @@ def test_sweep__when__some_cannot_be_deleted__then__the_others_are_and_it_is_sai
             raise OSError(errno.EIO, "Input/output error")
         unlink(path, missing_ok)
 
-    monkeypatch.setattr(files.Path, "unlink", failing)
+    monkeypatch.setattr(Path, "unlink", failing)
     with pytest.raises(DiskError, match=r"1 files of .* cannot be deleted"):
         sweep(tmp_path, set(), 0)
     assert [path.name for path in tmp_path.iterdir()] == [stuck]
