@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from aihd.protocol.boxes import Rating
+from aihd.protocol.constants import FAILED
 from aihd.protocol.plans import Side
 
 # Blocks before the end of a window in which a side commits no more. The other side spends the same box and so can displace each move of a
@@ -47,9 +48,9 @@ def mark_of(rating: Rating, side: Side) -> int:
 
 
 def omission(rating: Rating, side: Side) -> str:
-    """What the other side of `side` did not do in a rating whose time is over; empty when it did all."""
+    """What the other side of `side` did not do in a rating whose time is over; empty when it did all. Of a failure there is no mark."""
     other = _OTHER[side]
-    if mark_of(rating, other):
+    if rating.outcome == FAILED or mark_of(rating, other):
         return ""
     if _commitment(rating, other):
         return f"the {other} committed to a mark and did not reveal it"

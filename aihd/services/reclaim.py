@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from aihd.chain.submitter import Intent
+from aihd.chain.view import Situation
 from aihd.core.life import read_life
 from aihd.core.task import Task, Where
 from aihd.protocol import plans
+from aihd.protocol.boxes import FailureReceipt, On, Receipt
 from aihd.protocol.constants import RECEIPT_RETENTION
+from aihd.protocol.funding import Plan
 from aihd.services.engine import Engine, Service
 
 EVERY: Final = 30  # blocks
@@ -51,4 +54,10 @@ class Reclaim(Service):
         if receipt is None or await engine.view.node.box(receipt.id) is None:
             self._done.add(task.id)
             return
-        await engine.submitter.transact(intent, lambda s: plans.reclaim(s.market, receipt, s.funds))
+        if await engine.submitter.transact(intent, lambda s: _worth(receipt, s)) is None:
+            self._done.add(task.id)
+
+
+def _worth(receipt: On[Receipt] | On[FailureReceipt], now: Situation) -> Plan | None:
+    """The reclaim, if it brings more than its fee takes: a failure receipt's value seldom does, and is left to whoever wants it."""
+    return plans.reclaim(now.market, receipt, now.funds) if receipt.value > now.funds.fee else None

@@ -64,6 +64,7 @@ def test_omission__when__the_other_side_did_less_than_all__then__said_in_words()
     assert omission(BOTH, Side.NODE) == "the client committed to a mark and did not reveal it"
     assert omission(BOTH, Side.CLIENT) == "the node committed to a mark and did not reveal it"
     assert omission(replace(BOTH, client_mark=1), Side.NODE) == ""
+    assert [omission(replace(OPEN, outcome=FAILED), side) for side in Side] == ["", ""]
 
 
 SEALED = replace(OPEN, client_commitment=b"c" * 32)

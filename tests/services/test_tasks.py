@@ -268,9 +268,6 @@ async def test_task__when__the_service_fails__then__failed_with_its_words(stage:
     assert (
         list((stage.gateway.storage / "__cache__" / "microvm" / "runtime").iterdir()) == []
     )  # nothing is left running
-    stage.world.chain.mine(2 * DEPTH)
-    await stage.node.look()
-    assert stage.state(task_id) is State.REFUNDED  # not over, however deep it lies, before it is settled
     await stage.node.work(lambda: stage.state(task_id) is State.ADMITTED)
     stage.world.chain.mine(DEPTH)
     await stage.node.work(lambda: stage.state(task_id) is State.FAILED)
@@ -458,8 +455,6 @@ async def test_reclaim__when__the_retention_is_over__then__the_value_of_the_rece
     receipt = (await stage.life(task_id)).receipt
     assert receipt is not None
     chain.mine(100)  # the client does not rate: its deadlines pass
-    await node.work(lambda: stage.state(task_id) is State.REVEALED)
-    chain.mine(100)
     await node.work(lambda: stage.state(task_id) is State.SETTLED)
     chain.mine(10)
     await node.work(lambda: stage.state(task_id) is State.PAID)
@@ -476,6 +471,26 @@ async def test_reclaim__when__the_retention_is_over__then__the_value_of_the_rece
         chain.mine(40)
     assert [tx.kind for tx in node.engine.journal.transactions(task_id)].count("reclaim") == 1
     assert stage.world.balance(node.engine.signer.tree) == before + receipt.value - FEE
+
+
+@pytest.mark.asyncio
+async def test_reclaim__when__the_task_failed__then__its_receipt_that_is_worth_less_than_a_fee_is_left_alone(
+    stage: Place,
+) -> None:
+    task_id, node, chain = await stage.claimed(config={"DIGEST_ALGORITHM": "md5"}), stage.node, stage.world.chain
+    await stage.client.deliver(task_id)
+    await node.work(lambda: stage.state(task_id) is State.ADMITTED)
+    chain.mine(DEPTH)
+    await node.work(lambda: stage.state(task_id) is State.FAILED)
+    chain.mine(RECEIPT_RETENTION + 100)
+    before = stage.world.balance(node.engine.signer.tree)
+    reclaim = Reclaim(node.engine)
+    for _ in range(2):
+        await node.look()
+        await reclaim.step()
+        chain.mine(40)
+    assert [tx.kind for tx in node.engine.journal.transactions(task_id)] == ["claim", "fail", "settle"]
+    assert stage.world.balance(node.engine.signer.tree) == before
 
 
 @pytest.mark.asyncio
