@@ -79,6 +79,8 @@ def _before(code: str, end: int) -> tuple[int, int]:
         start -= 1
         depth += (code[start] in _CLOSE) - (code[start] in _OPEN)
     start += len(code[start:end]) - len(code[start:end].lstrip())
+    if code.startswith("else ", start):
+        start += len("else ")
     if code.startswith("if (", start):  # `if (c) a && b else d`: the operand is a
         start = _after_group(code, start + 3)
     return start, end
