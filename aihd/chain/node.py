@@ -25,7 +25,7 @@ from aihd.chain.http import (
     UnfitError,
     is_passing,
 )
-from aihd.chain.node_json import NodeInfo, box_in, info_of, items_of, oldest_of, placed_of, sighting_of, unspent_of
+from aihd.chain.node_json import NodeInfo, box_in, info_of, items_of, one_of_many, placed_of, sighting_of, unspent_of
 from aihd.chain.submission import Submission
 from aihd.chain.submission import classify as classify
 from aihd.core.index import Block, Header
@@ -44,6 +44,7 @@ INDEX: Final = "the index"
 INDEX_PAGE: Final = 250  # boxes in one answer of the index
 REMEMBERED: Final = 2_000
 """Proved headers that are kept, a kilobyte each: more than a look at the chain goes back."""
+RECOUNTS: Final = 5
 BEHIND: Final = 3  # blocks: less is a matter of a moment
 AHEAD: Final = 64
 """Headers that may run ahead of the newest full block and still be asked for together with it."""
@@ -357,11 +358,24 @@ class Node(Submission):
         return await self.from_one(INDEX, work)
 
     async def oldest(self, tree: bytes, number: int) -> tuple[int, str] | None:
-        """Height and transaction of the `number`-th box that ever stood under a script, by the index; None when there were fewer."""
-        path = "/blockchain/box/byErgoTree"
-        params: dict[str, str | int] = {"offset": number - 1, "limit": 1, "sortDirection": "asc"}
-        ask = Ask(path=path, parse=oldest_of, about=INDEX, method="POST", params=params, body=tree.hex(), most=LARGE)
-        return await self.ask(ask)
+        """Returns height and transaction of the `number`-th box that ever stood under a script, by the index; None when there were fewer.
+
+        A list of all boxes begins with the newest, whatever direction is asked for: so the place is counted from the end.
+        """
+        total, _ = await self._placed(tree, 0)
+        for _ in range(RECOUNTS):
+            if total < number:
+                return None
+            recounted, found = await self._placed(tree, total - number)
+            if recounted == total and found is not None:
+                return found
+            total = recounted  # a block came between the two answers, or another server gave this one
+        raise SourceError(f"{self.url} counts the boxes of a script anew at every question")
+
+    async def _placed(self, tree: bytes, offset: int) -> tuple[int, tuple[int, str] | None]:
+        path, params = "/blockchain/box/byErgoTree", {"offset": offset, "limit": 1}
+        ask = Ask(path=path, parse=one_of_many, about=INDEX, method="POST", params=params, body=tree.hex(), most=LARGE)
+        return await self.ask(ask) or (0, None)
 
     def _pages(self, server: Server, path: str, tree: str | None) -> AsyncIterator[dict[str, Any]]:
         method = "GET" if tree is None else "POST"

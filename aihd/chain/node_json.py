@@ -85,13 +85,13 @@ def items_of(raw: Any) -> list[dict[str, Any]]:
     return boxes_of(sequence(raw.get("items") if isinstance(raw, dict) else raw))
 
 
-def oldest_of(raw: Any) -> tuple[int, str] | None:
-    """Height and transaction of the only box of a list; None for an empty one."""
-    items = items_of(raw)
+def one_of_many(raw: Any) -> tuple[int, tuple[int, str] | None]:
+    """Returns how many boxes a list has in all, and height and transaction of the only one on this page; None where it has none."""
+    items, total = items_of(raw), whole(mapped(raw), "total", 0, 2**63 - 1)
     if not items:
-        return None
+        return total, None
     first = mapped(items[0])
-    return whole(first, "inclusionHeight", 0, TOP), hexed(first, "transactionId", 32).hex()
+    return total, (whole(first, "inclusionHeight", 0, TOP), hexed(first, "transactionId", 32).hex())
 
 
 def placed_of(raw: Any) -> tuple[int, str]:

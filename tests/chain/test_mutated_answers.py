@@ -48,7 +48,7 @@ def samples() -> Iterator[tuple[str, Any, Callable[[Any], object]]]:
     yield "box", box, lambda raw: node_json.sighting_of(_object(raw), node_json.box_in(SERVER, box["boxId"], raw, ()))
     yield "any box", box, box_of_json
     yield "list", first("box/unspent/byErgoTree"), lambda raw: [box_of_json(item) for item in node_json.items_of(raw)]
-    yield "oldest", first("box/byErgoTree"), node_json.oldest_of
+    yield "one of many", first("box/byErgoTree"), node_json.one_of_many
     yield "placed", first("/blockchain/transaction/byId/"), node_json.placed_of
     yield "token", first("/blockchain/token/byId/"), issued_of
     yield "explorer's state", {"height": 9, "lastBlockId": "cd" * 32}, explorer._state

@@ -245,7 +245,7 @@ RECORDS = st.builds(
 )
 BURNS = st.builds(  # of customers that serve nobody; whatever they do not burn they let go
     lambda height, task, parties, mark: TaskRecord(
-        height, task, *parties, ERG, client_mark=mark, client_committed=True, held=ERG
+        height, task, parties[0], parties[1], ERG, client_mark=mark, client_committed=True, held=ERG
     ),
     height=st.integers(0, 60),
     task=TASK_IDS,

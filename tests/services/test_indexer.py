@@ -420,7 +420,7 @@ async def test_step__when__a_record_becomes_final__then__nodo_gets_the_score_and
     await place.look()
     key = place.nodes["node"].signer.public_key
     ((address, (score, confidence)),) = written(place).items()
-    assert address == place.nodes["node"].signer.tree.hex()  # one of the forms in which nodo holds it
+    assert address == place.nodes["node"].signer.tree.hex(), "as nodo names it"
     assert score == 10**9
     assert score * confidence // 10**9 == place.indexer.standing(key, Role.NODE)
     assert guards.weight(ERG // 10) == 4

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
-from offchain import ERG
-from onchain import DEPTH
-from test_indexer import BOTH, Place, place
+from functools import partial
 
+import pytest
+from offchain import ERG, signer
+from onchain import DEPTH
+from test_indexer import BOTH, Place, place, send
+
+from aihd.chain import history
 from aihd.chain.history import name_of
 from aihd.protocol import guards, plans
 from aihd.protocol.constants import BURN, SETTLE_GRACE
@@ -132,3 +135,23 @@ def test_name_of__when__a_source_has_any_script__then__the_key_of_a_lone_key_and
     tree = (lone + bytes(1000))[:size]
     assert name_of(tree) == (b"\2" * 33 if tree == lone else blake2b256(tree))
     assert name_of(b"\x10" * 36) == blake2b256(b"\x10" * 36)
+
+
+@pytest.mark.asyncio
+async def test_funding__when__a_source_came_to_serve_everybody__then__only_who_had_money_of_it_before_is_tied_to_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted are the boxes that the source had when it paid: what an exchange did before it was one is still told."""
+    monkeypatch.setattr(history, "PUBLIC_BOXES", 8)
+    bank, nodes = await place.world.party("bank"), list(place.nodes)
+    clients = {name: signer(name) for name in ("early", "late")}
+    for number, (name, key) in enumerate(clients.items()):
+        for gift in range(1 + 9 * number):  # each makes a box of the bank's change
+            target = bank.signer.tree if gift < 9 * number else key.tree
+            await place.world.mined(bank.do(f"{name} {gift}", partial(send, tree=target)))
+    for name, node in zip(clients, nodes, strict=True):
+        place.client = await place.world.party(name)
+        await place.whole(BOTH, node=node)
+    await place.look()
+    found = {record.client: record.client_funding for record in place.records().values()}
+    assert found == {clients["early"].public_key: bank.signer.public_key, clients["late"].public_key: None}
