@@ -217,6 +217,33 @@ async def test_follow__when__a_node_never_takes_ids_again__then__each_is_paid_on
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("links", [1, 2])
+async def test_transact__when__no_node_takes_what_waits__then__nothing_new_is_built_on_it(
+    place: Place, links: int
+) -> None:
+    """Whose purpose nobody pursues any more stands in nobody's way."""
+    chain = place.world.chain
+    await place.pay("first")
+    chain.mine()
+    await place.look()
+    stuck = [await place.pay(f"left alone {number}") for number in range(links)]
+    chain.reorg(1, lose=True)
+    chain.mine()
+    for _ in range(2):
+        await place.look()
+        chain.mine()
+    assert [place.statuses(f"left alone {number}") for number in range(links)] == [[TxStatus.PENDING]] * links
+    release = await place.pay(Intent("release", TASK), 2 * ERG)
+    assert release is not None
+    made = {str(box.box_id) for record in stuck if record for box in Transaction.from_bytes(record.body).outputs}
+    assert not inputs_of(release) & made
+    chain.mine()
+    await place.look()
+    assert place.statuses(f"release:{TASK.hex()}") == [TxStatus.MINED]
+    assert place.paid() == 3 * ERG
+
+
+@pytest.mark.asyncio
 async def test_transact__when__a_parent_is_replaced__then__its_child_is_built_anew_and_never_paid_twice(
     place: Place,
 ) -> None:
