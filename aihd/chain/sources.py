@@ -211,30 +211,6 @@ class Sources:
         found = await self.in_block(tx_id)
         return found.height if found else None
 
-    async def gone(self, box_id: str, by_other_than: str) -> str | None:
-        """Why a box that no node has unspent can never be spent by a transaction, in words that follow its name.
-
-        None while a block with another spender is not seen. A box that a reorg took away is gone when every finder is at the tip and none
-        knows it.
-        """
-        try:
-            spending = await self.spending(box_id)
-        except UnprovedError:
-            return "is no longer on the chain" if await self._never_was(box_id) else None
-        if spending is None or spending.tx.id == by_other_than:
-            return None
-        return f"is spent by another transaction, {spending.tx.id}"
-
-    async def _never_was(self, box_id: str) -> bool:
-        height = (await self.node.info()).height
-        for finder in await self.finders():
-            try:
-                if await finder.reached() < height or await finder.found(box_id, self._trees) is not None:
-                    return False
-            except SourceError:
-                return False
-        return True
-
     async def life(self, task_id: bytes) -> list[Sighting]:
         """Every box of a task, its escrow first, each with the transaction that spent it in a block; empty when there is no such escrow.
 

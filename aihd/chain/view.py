@@ -168,10 +168,6 @@ class ChainView:
         life = read_life(self.deployment, boxes)
         return life, boxes[0] if boxes and life.claimed is None else None
 
-    async def gone(self, box_id: str, by_other_than: str) -> str | None:
-        """Why a box that no node has unspent can never be spent by a transaction (see `Sources.gone`)."""
-        return await self.sources.gone(box_id, by_other_than)
-
     def is_unproved(self, task_id: bytes) -> bool:
         """Whether a task's life could not be read to its end, so that nothing follows from what is missing. Here that raises."""
         return False

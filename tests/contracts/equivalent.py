@@ -23,10 +23,4 @@ EQUIVALENT: Final[Mapping[tuple[Guard, str], str]] = {
     (Guard.CLAIMED, f"bond.R8[Coll[Coll[Byte]]].get.exists({{ {_HOLDS_ID} }})"): (
         "a second line: INPUTS(1) holds exactly one bond token, so it is a bond, and one that does not hold the id refuses the task itself"
     ),
-    (Guard.CLAIMED, "node"): (
-        "a second line: the bond asks for the same key, which its claim wrote into the claimed box"
-    ),
-    (Guard.BOND, "!isTimeout"): (
-        "isRelease could only be true beside a receipt in OUTPUTS(1), where the claimed box wants the client's output after the deadline"
-    ),
 }

@@ -79,6 +79,8 @@ def _before(code: str, end: int) -> tuple[int, int]:
         start -= 1
         depth += (code[start] in _CLOSE) - (code[start] in _OPEN)
     start += len(code[start:end]) - len(code[start:end].lstrip())
+    if code.startswith("else ", start):
+        start += len("else ")
     if code.startswith("if (", start):  # `if (c) a && b else d`: the operand is a
         start = _after_group(code, start + 3)
     return start, end
@@ -113,7 +115,7 @@ class Bench:
     @classmethod
     def of(cls, appkit: Appkit) -> Bench:
         world = World.of(contracts.templates())
-        judge = Judge(world.deployment, None)
+        judge = Judge(world.deployment, appkit)
         telling: dict[Guard, dict[Any, set[str]]] = {guard: {} for guard in Guard}
         for module in MODULES:
             for case in all_cases(world, [module]):

@@ -30,9 +30,12 @@ def quick(world: World) -> Mapping[str, str]:
     return {"attacks": "\n".join(_attacks(world)), "guards": "\n".join(_guards(world))}
 
 
-def slow(world: World, appkit: Appkit) -> Mapping[str, str]:
-    """The tables that ask the reference interpreter, or walk through every state."""
-    return {"costs": "\n".join(costs.table(world, appkit)), "states": "\n".join(_states())}
+def slow(appkit: Appkit) -> Mapping[str, str]:
+    """The tables that ask the reference interpreter, or walk through every state.
+
+    In a market of their own: what a lottery costs depends on ids, and they on all boxes that were placed before.
+    """
+    return {"costs": "\n".join(costs.table(World.of(templates()), appkit)), "states": "\n".join(_states())}
 
 
 def _attacks(world: World) -> Iterator[str]:
@@ -82,7 +85,7 @@ def replaced(document: str, name: str, body: str) -> str:
 def main() -> None:
     world, document = World.of(templates()), DOCUMENT.read_text(encoding="utf-8")
     with Appkit() as appkit:
-        tables = {**quick(world), **slow(world, appkit)}
+        tables = {**quick(world), **slow(appkit)}
     for name, body in tables.items():
         document = replaced(document, name, body)
     DOCUMENT.write_text(document, encoding="utf-8")

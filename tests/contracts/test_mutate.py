@@ -12,6 +12,8 @@ SOURCE = """{
   // a && comment
   val first = one(1, 2) == 2 && two
   val chosen = if (three && four) five && six else seven
+  val broken = (if (twelve) thirteen
+    else fourteen && fifteen)
   sigmaProp(
     eight.exists({ (x: Int) => x > 1 && x < 9 }) &&
     // why
@@ -26,6 +28,7 @@ def test_mutants__when_conditions_are_nested__then_each_operand_is_replaced_once
     assert sorted(mutant.operand for mutant in found) == sorted(
         [
             "one(1, 2) == 2", "two", "three", "four", "five", "six", "x > 1", "x < 9", "ten", "eleven",
+            "fourteen", "fifteen",
             "eight.exists({ (x: Int) => x > 1 && x < 9 })", "(nine || ten && eleven)", "node",
             "sigmaProp( eight.exists({ (x: Int) => x > 1 && x < 9 }) && // (nine || ten && eleven) )",
         ]

@@ -18,7 +18,7 @@ def test_document__when_the_suite_or_a_guard_changes__then_its_counts_follow(wor
 
 @pytest.mark.jvm
 @pytest.mark.slow
-def test_document__when_transactions_are_measured_again__then_it_says_the_same(world: World, appkit: Appkit) -> None:
-    document, tables = DOCUMENT.read_text(encoding="utf-8"), slow(world, appkit)
+def test_document__when_transactions_are_measured_again__then_it_says_the_same(appkit: Appkit) -> None:
+    document, tables = DOCUMENT.read_text(encoding="utf-8"), slow(appkit)
 
     assert {name: region(document, name) for name in tables} == dict(tables)

@@ -145,6 +145,16 @@ def test_refusals__when__just_within_each_limit__then__there_are_none(story: Sto
     assert refused(story, honest(story), spent, max_fee=FEE, per_tx=FEE) == ""
 
 
+def test_by_order__when__a_person_orders__then__only_the_fee_is_limited(story: Story) -> None:
+    permit = permit_of(story, max_fee=FEE, per_tx=0, per_hour=0, per_day=0)
+    ordered = replace(permit, spending=permit.spending.by_order())
+    plan = honest(story)
+    assert len(refusals(permit, plan, plan.unsigned(), NOTHING)) == 3
+    assert refusals(ordered, plan, plan.unsigned(), Spent(100 * ERG, 100 * ERG)) == []
+    dear = replace(ordered, spending=replace(ordered.spending, max_fee=FEE - 1))
+    assert "over the limit" in "; ".join(refusals(dear, plan, plan.unsigned(), NOTHING))
+
+
 def test_refusals__when__a_token_of_the_wallet_vanishes__then__it_is_named(story: Story) -> None:
     token = digest("a token")
     box = coin(story.node.tree, 10 * ERG, "with token", ((token, 5),))

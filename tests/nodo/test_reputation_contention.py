@@ -142,4 +142,5 @@ def test_harness__when__a_rival_writes_as_one_should_not__then__writes_of_nodo_f
                     rival.execute("ROLLBACK")
                 time.sleep(0.02)
 
-    assert worked(path, 1.5, 0.0, meanwhile).failed.total() > 0
+    rounds = (worked(path, 1.5, 0.0, meanwhile).failed.total() for _ in range(20))
+    assert any(rounds), "on a busy machine the two may miss each other for a while"
