@@ -120,16 +120,23 @@ async def test_run__when__told_to_stop_while_a_service_runs__then__drains_and_at
         await asyncio.sleep(1)
         assert daemon.process.returncode is None  # it waits for the service
         daemon.process.terminate()
-        assert await asyncio.wait_for(daemon.process.wait(), 15) == 0
+        # It owes a task, and says until when and how much.
+        assert await asyncio.wait_for(daemon.process.wait(), 15) == Exit.TEMPORARY
+        said = daemon.log.read_text().splitlines()[-1]
+        assert said.startswith("aihd: 1 task unpaid: start again before height ")
+        assert said.endswith(", or 1 ERG and 0.1 ERG of the bond are lost")
         assert instances(stage) == []
         task = task_of(daemon, task_id)
         assert task is not None and task.where is Where.CLAIMED
 
-        # Started again while the node is gone, with an open task at hand: one line, and try again later.
+        # Started again while the node is gone, with an open task at hand: it waits for it until it is told to stop.
         settings = daemon.config.read_text()
         daemon.config.write_text(settings.replace(stage.devnet.node_url, f"http://127.0.0.1:{free_port()}"))
         before = len(daemon.log.read_text())
         await daemon.start()
+        await until(lambda: '"waiting"' in daemon.log.read_text()[before:], 30)
+        assert daemon.process.returncode is None
+        daemon.process.terminate()
         assert await asyncio.wait_for(daemon.process.wait(), 30) == Exit.TEMPORARY
         said = daemon.log.read_text()[before:]
         assert "gave no answer" in said.splitlines()[-1]
@@ -211,12 +218,12 @@ async def test_run__when__told_to_read_its_configuration_again__then__the_new_ru
         source = tmp_path / "input.txt"
         source.write_text("one two\n")
         good = daemon.config.read_text()
-        daemon.config.write_text(good.replace("[policy]", '[policy]\nmin_payment = "2 ERG"'))
+        daemon.config.write_text(good.replace('["0.01 ERG"]', '"2 ERG"'))
         daemon.process.send_signal(signal.SIGHUP)
         await until(lambda: '"reloaded"' in daemon.log.read_text())
         await stage.client.client.post(ordered(stage), source, {})
         await until(lambda: '"code": "price"' in daemon.log.read_text(), 20)
-        daemon.config.write_text(good.replace("[policy]", '[policy]\nmin_payment = "much"'))
+        daemon.config.write_text(good.replace('["0.01 ERG"]', '"much"'))
         daemon.process.send_signal(signal.SIGHUP)
         await until(lambda: '"not reloaded"' in daemon.log.read_text())
         assert "policy.min_payment" in daemon.log.read_text()
