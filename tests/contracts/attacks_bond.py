@@ -205,6 +205,11 @@ def _claim(w: World) -> Iterator[Case]:
         (Line.FOOLED, "the bond is the first input and the task the second", _bond_first(h)),
     ]  # fmt: skip
     yield from against("claim", h, attacks)
+    # Where a rating has its outcome, a task has the least score that it asks for.
+    for least, how, change in ((1, "completed", {"completed": 4}), (2, "failed", {"failed": 3})):
+        asked = w.claim(w.task(min_reputation=least))
+        attack = asked.edit(0, Bond, **change)
+        yield Case(f"claim: of a task that asks for a score of {least}, counted as {how}", Line.BY_HAND, attack, asked)
 
 
 def _amounts(w: World) -> Iterator[Case]:
