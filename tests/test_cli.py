@@ -240,9 +240,8 @@ def test_run__when__the_data_folder_is_locked__then__75_and_the_holder_is_named(
         ('/deployment.json"', '/other.json"', 78, "other.json cannot be read: No such file"),
         ('/mnemonic"', '/none"', 78, "none cannot be read"),
         ('network = "devnet"', 'network = "testnet"', 78, "but the deployment is on 'devnet'"),
-        ("[bond]", "[bond]", 75, "gave no answer"),
     ],
-    ids=["no-mnemonic-key", "no-deployment-key", "no-deployment", "no-mnemonic", "network", "no-chain"],
+    ids=["no-mnemonic-key", "no-deployment-key", "no-deployment", "no-mnemonic", "network"],
 )
 def test_run__when__something_is_missing__then__one_line_and_its_code(
     place: Place, old: str, new: str, code: int, says: str

@@ -92,9 +92,9 @@ def test_check__when__the_chain_is_down_and_nothing_is_offered__then__1_and_each
     }
     assert shown["services"] == "wrong services: none is offered, so every task is declined"
     wrong = [line for line in shown.values() if line.startswith("wrong")]
-    assert (
-        said.out.count("mend: ") == len(wrong) == 6
-    )  # services, node, explorer, and gateway, database and registry of nodo
+    assert said.out.count("mend: ") == len(wrong), "each with its remedy"
+    named = {what.split(" http")[0] for what, line in shown.items() if line.startswith("wrong")}
+    assert named == {"services", "sources", "node", "explorer", "nodo gateway", "nodo database", "nodo registry"}
     assert not place.data.exists()
 
 

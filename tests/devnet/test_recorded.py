@@ -335,7 +335,7 @@ CLASSES: Final = {
     **dict.fromkeys(("fee too low", "no fee"), Answer.FEE),
     **dict.fromkeys(("creates ERG", "loses ERG", "dust", "makes a token", "bad proof", "empty proof"), Answer.REFUSED),
     **dict.fromkeys(("no outputs key", "tree no hex", "negative value", "same input twice"), Answer.REFUSED),
-    "future creation height": Answer.UNKNOWN,
+    "future creation height": Answer.EARLY,
     **dict.fromkeys(
         ("unknown input", "unknown data input", "mined sent again", "loser sent after"), Answer.MISSING_INPUT
     ),
