@@ -116,8 +116,8 @@ async def run(
             await execute.recover()
             stock = _stock(settings, engine, runtime)
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, stock.reload, reload)
-            settle = Settle(engine, _payout(settings))
-            services = [reconcile, stock, settle, *_loops(settings, engine, runtime, execute)]
+            services = [reconcile, stock, *_loops(settings, engine, runtime, execute)]
+            settle = next(service for service in services if isinstance(service, Settle))
             loops = [group.create_task(service.run(), name=service.name) for service in services]
             loops += [group.create_task(one.run(), name=one.name) for one in (exchange, space)]
             loops.append(group.create_task(report.keep(notifier, watchdog_interval(env)), name="report"))
@@ -173,6 +173,7 @@ def _loops(settings: Settings, engine: Engine, runtime: Runtime, execute: Execut
         Watch(engine),
         Claim(engine, execute.ready),
         execute,
+        Settle(engine, _payout(settings)),
         _rate(settings, engine),
         _bridge(settings, engine),
         Retain(engine),
