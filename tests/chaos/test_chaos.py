@@ -17,6 +17,7 @@ PAYMENT = 10**8
 SEED = 2026  # the same histories in every run: new ones are for `python -m tests.chaos`
 
 
+@pytest.mark.slow
 def test_daemon__when__its_world_fails_at_random__then__every_promise_holds() -> None:
     with stage() as on:
         explore(on, FEW, SEED)
