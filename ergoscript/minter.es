@@ -20,9 +20,8 @@
     next.tokens == Coll((BOND_TOKEN, SELF.tokens(0)._2 - 1L)) &&
     blake2b256(bond.propositionBytes) == BOND_HASH &&
     bond.tokens == Coll((BOND_TOKEN, 1L)) &&
-    // A single public key, by form and size, and not the point at infinity, which begins with 0: else nobody could sign for the bond, or
-    // anybody, or the key could fill the box.
-    key.size == 36 &&
+    // A single public key by its form, and so of 36 bytes, and not the point at infinity, which begins with 0: else nobody could sign for
+    // the bond, or anybody, or the key could fill the box.
     key.slice(0, 3) == KEY_PREFIX &&
     key(3) > 0.toByte &&
     counters == Coll(counters(0), 0L, 0L, 0L, 0L, 0L, born) &&

@@ -117,6 +117,9 @@ def _self_made(w: World) -> Iterator[Case]:
     ):
         attack = claim_of(w, own_box(w, 10 * ERG, tokens, _terms(ERG, payment)), payment=payment)
         yield Case(f"claim of an own box: with {how}", Line.SELF_CLAIM, attack, token)
+    even = own_box(w, 10 * ERG, ((ASSET, 7), (OTHER, 7)), _terms(7, 7))
+    attack = w.claim(On(even.box, replace(even.content, worth=7, payment=7)))
+    yield Case("claim of an own box: with two tokens, each worth what it pays", Line.SELF_CLAIM, attack, token)
     free = own_box(w, 10 * ERG, ((TASK, 2),), _terms(ERG, 2))
     posing = claim_of(w, free, payment=2).out(1, tokens=((TASK, 2),))
     yield Case("claim of an own box: the token it holds in the place of the task's", Line.SELF_CLAIM, posing, token)
