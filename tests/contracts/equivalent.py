@@ -24,8 +24,8 @@ EQUIVALENT: Final[Mapping[tuple[Guard, str], str]] = {
         "a second line: INPUTS(1) holds exactly one bond token, so it is a bond, and one that does not hold the id refuses the task itself"
     ),
     (Guard.BOND, f"openIds.exists({{ {_HOLDS_ID} }})"): (
-        "a second line, the other side of the two above: what ends a task stands under the guard of claimed or of rating, and each asks for "
-        "the id itself; both ask, so that neither promise hangs on another guard"
+        "a second line, the other side of the two above: what ends a task stands under the guard of claimed or of rating, and each asks "
+        "for the id itself; both ask, so that neither promise hangs on another guard"
     ),
     (Guard.BOND, "(isSettle || HEIGHT.toLong > terms(2))"): (
         "a second line: before its deadline a claimed box wants a receipt in OUTPUTS(0), where this guard wants the bond"
